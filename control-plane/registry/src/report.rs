@@ -1,0 +1,123 @@
+//! The report that the control plane serves at `GET /status` and `kilocard status` shows.
+
+use crate::policy_status::PolicyStatus;
+use serde::{Deserialize, Serialize};
+
+/// The mesh as this control plane sees it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MeshReport {
+    /// This control plane and its source.
+    pub control_plane: ControlPlaneReport,
+    /// Policies, each with the verdict on its newest revision; sorted by kind and name.
+    pub policies: Vec<PolicyReport>,
+    /// Model versions with their endpoints; sorted by model and version.
+    pub clusters: Vec<ClusterReport>,
+    /// Records under `workers/` or `devices/` that could not be read, each with its reason.
+    pub rejected_records: Vec<RejectedRecord>,
+    /// Connected proxies; sorted by node id.
+    pub nodes: Vec<NodeReport>,
+}
+
+/// The control plane itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ControlPlaneReport {
+    /// Release of the binary.
+    pub version: String,
+    /// Whether etcd answers now; when not, the last good state is being served.
+    pub etcd_connected: bool,
+    /// Newest etcd revision seen.
+    pub etcd_revision: i64,
+    /// Content hash of the served snapshot.
+    pub snapshot_version: String,
+}
+
+/// A policy and its verdict.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PolicyReport {
+    /// For example `RoutingPolicy`.
+    pub kind: String,
+    /// Its name.
+    pub name: String,
+    /// The verdict.
+    #[serde(flatten)]
+    pub status: PolicyStatus,
+}
+
+/// A model version: one Envoy cluster.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ClusterReport {
+    /// Model name.
+    pub model: String,
+    /// Version name.
+    pub version: String,
+    /// Sorted by worker id.
+    pub endpoints: Vec<EndpointReport>,
+}
+
+/// A worker within a cluster.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EndpointReport {
+    /// Worker id.
+    pub worker: String,
+    /// `IP:port`.
+    pub address: String,
+    /// Load-balancing weight pushed to Envoy.
+    pub weight: u32,
+    /// Where the weight comes from.
+    pub factors: WeightFactors,
+}
+
+/// Why an endpoint weighs what it weighs: `weight = round(card_prior × memory_factor)`, at least 1.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WeightFactors {
+    /// The card as the inventory names it; `cpu` for none.
+    pub card: String,
+    /// Relative capacity expected of such a card.
+    pub card_prior: f64,
+    /// In `[0,1]`: falls as the card's free memory runs out.
+    pub memory_factor: f64,
+    /// True when card or telemetry are simulated.
+    pub simulated: bool,
+}
+
+/// A record that is ignored.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RejectedRecord {
+    /// etcd key.
+    pub key: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// A proxy with an open xDS stream.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NodeReport {
+    /// Envoy's node id.
+    pub id: String,
+    /// `delta` or `sotw`.
+    pub protocol: String,
+    /// What it subscribed to, by type; sorted by type URL.
+    pub types: Vec<NodeTypeReport>,
+}
+
+/// How far a proxy is with one resource type.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NodeTypeReport {
+    /// xDS type URL.
+    pub type_url: String,
+    /// Version of the last response that the proxy accepted.
+    pub acked_version: Option<String>,
+    /// Whether a response is under way that it has not answered.
+    pub in_flight: bool,
+    /// Its last refusal, cleared by the next ACK.
+    pub nack: Option<NackReport>,
+}
+
+/// A refusal by a proxy.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NackReport {
+    /// Version that was refused.
+    pub version: String,
+    /// The proxy's own words.
+    pub message: String,
+}

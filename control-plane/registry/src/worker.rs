@@ -1,0 +1,42 @@
+//! `workers/<id>`: a worker that serves, under its lease.
+
+use serde::{Deserialize, Serialize};
+
+/// What a worker tells about itself. The key lives as long as the worker's lease.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WorkerRecord {
+    /// Same as the key's last part.
+    pub id: String,
+    /// Where it serves gRPC: `IP:port`. Envoy's endpoints take no host names.
+    pub address: String,
+    /// Host name.
+    pub node: String,
+    /// PCI address of the GPU it computes on, a key of `devices/gpu/<node>/`; `None` for a CPU worker.
+    #[serde(default)]
+    pub device: Option<String>,
+    /// What it serves.
+    pub models: Vec<ServedModel>,
+    /// Its GPU's state, when it has one.
+    #[serde(default)]
+    pub telemetry: Option<Telemetry>,
+}
+
+/// One version of one model.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ServedModel {
+    /// Model name.
+    pub model: String,
+    /// Version name.
+    pub version: String,
+}
+
+/// The state of a worker's GPU.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Telemetry {
+    /// True when the numbers come from a file and not from a card.
+    pub simulated: bool,
+    /// Memory of the card, bytes.
+    pub memory_total_bytes: u64,
+    /// Memory that is free, bytes.
+    pub memory_free_bytes: u64,
+}

@@ -1,0 +1,215 @@
+//! What is served: immutable, content-addressed resources by type and name.
+
+use bytes::Bytes;
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+/// The resource types served here, in the order in which additions are sent (make before break: what is referred to goes
+/// before what refers to it).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ResourceType {
+    /// CDS.
+    Cluster,
+    /// EDS.
+    Endpoints,
+    /// LDS.
+    Listener,
+    /// RDS.
+    Route,
+    /// ECDS: filter configuration.
+    Extension,
+}
+
+impl ResourceType {
+    /// All types, in sending order.
+    pub const ALL: [Self; 5] = [
+        Self::Cluster,
+        Self::Endpoints,
+        Self::Listener,
+        Self::Route,
+        Self::Extension,
+    ];
+
+    /// The type URL on the wire.
+    pub const fn url(self) -> &'static str {
+        match self {
+            Self::Cluster => "type.googleapis.com/envoy.config.cluster.v3.Cluster",
+            Self::Endpoints => "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment",
+            Self::Listener => "type.googleapis.com/envoy.config.listener.v3.Listener",
+            Self::Route => "type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
+            Self::Extension => "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig",
+        }
+    }
+
+    /// The type of a URL; `None` for one that is not served here.
+    pub fn from_url(url: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.url() == url)
+    }
+
+    /// Whether a state-of-the-world response must name every resource of the type, so that absence means deletion
+    /// (spec, "Deleting Resources": LDS and CDS; for all others absence says nothing).
+    pub const fn full_state(self) -> bool {
+        matches!(self, Self::Cluster | Self::Listener)
+    }
+}
+
+/// A content hash: the same bytes give the same version on every replica and after every restart.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Version(Arc<str>);
+
+impl Version {
+    /// The version of one resource: the first 16 bytes of the SHA-256 of its encoding, in hex.
+    pub fn of(body: &[u8]) -> Self {
+        Self::from_digest(Sha256::new().chain_update(body))
+    }
+
+    fn from_digest(digest: Sha256) -> Self {
+        let hex = digest
+            .finalize()
+            .iter()
+            .take(16)
+            .fold(String::with_capacity(32), |mut hex, byte| {
+                use fmt::Write;
+                let _ = write!(hex, "{byte:02x}");
+                hex
+            });
+        Self(hex.into())
+    }
+
+    /// As it stands on the wire.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<&str> for Version {
+    fn from(text: &str) -> Self {
+        Self(text.into())
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// One resource: the encoded message (the `value` of its `Any`) and its version. Cloning shares the bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resource {
+    /// Unique within its type.
+    pub name: String,
+    /// Content hash of `body`.
+    pub version: Version,
+    /// Encoded protobuf message, without the `Any` around it.
+    pub body: Bytes,
+}
+
+impl Resource {
+    /// A resource from its encoding.
+    pub fn new(name: impl Into<String>, body: impl Into<Bytes>) -> Self {
+        let body = body.into();
+        Self {
+            name: name.into(),
+            version: Version::of(&body),
+            body,
+        }
+    }
+}
+
+/// All resources of one type, by name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ResourceSet {
+    resources: BTreeMap<String, Arc<Resource>>,
+    version: Version,
+}
+
+impl ResourceSet {
+    /// A set; of two resources with one name the later wins.
+    pub fn new(resources: impl IntoIterator<Item = Resource>) -> Self {
+        let resources: BTreeMap<_, _> = resources.into_iter().map(|r| (r.name.clone(), Arc::new(r))).collect();
+        let mut digest = Sha256::new();
+        for resource in resources.values() {
+            digest.update(resource.name.as_bytes());
+            digest.update([0]);
+            digest.update(resource.version.as_str());
+            digest.update([0]);
+        }
+        Self {
+            resources,
+            version: Version::from_digest(digest),
+        }
+    }
+
+    /// Content hash over names and versions.
+    pub fn version(&self) -> &Version {
+        &self.version
+    }
+
+    /// The resource of that name.
+    pub fn get(&self, name: &str) -> Option<&Arc<Resource>> {
+        self.resources.get(name)
+    }
+
+    /// All, sorted by name.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Resource>> {
+        self.resources.values()
+    }
+
+    /// How many.
+    pub fn len(&self) -> usize {
+        self.resources.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.resources.is_empty()
+    }
+}
+
+impl Default for ResourceSet {
+    fn default() -> Self {
+        Self::new([])
+    }
+}
+
+/// Everything that is served at one moment.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Snapshot {
+    sets: BTreeMap<ResourceType, ResourceSet>,
+}
+
+impl Snapshot {
+    /// A snapshot from its sets; a type that is missing is empty.
+    pub fn new(sets: impl IntoIterator<Item = (ResourceType, ResourceSet)>) -> Self {
+        let mut all: BTreeMap<_, _> = ResourceType::ALL
+            .into_iter()
+            .map(|kind| (kind, ResourceSet::default()))
+            .collect();
+        all.extend(sets);
+        Self { sets: all }
+    }
+
+    /// The resources of a type, `None` only for a snapshot made by `default()`, which serves nothing.
+    pub fn set(&self, kind: ResourceType) -> Option<&ResourceSet> {
+        self.sets.get(&kind)
+    }
+
+    /// Content hash over all types.
+    pub fn version(&self) -> Version {
+        let mut digest = Sha256::new();
+        for (kind, set) in &self.sets {
+            digest.update(kind.url());
+            digest.update(set.version().as_str());
+        }
+        Version::from_digest(digest)
+    }
+}

@@ -1,0 +1,26 @@
+//! Wire contracts: messages, clients and servers of the gRPC services that workers offer.
+//!
+//! Owns: the Open Inference Protocol v2 ([`inference`]), as KServe's and Triton's stock clients speak it, and Kilocard's
+//! own generation service ([`kilocard::inference::v1`]). The sources are the `.proto` files beside this crate's manifest;
+//! they document the messages. Must not know: anything else.
+
+/// The Open Inference Protocol v2: `package inference`, service `GRPCInferenceService`.
+#[allow(missing_docs, clippy::all, clippy::pedantic)]
+pub mod inference {
+    tonic::include_proto!("inference");
+}
+
+/// Kilocard's own services.
+pub mod kilocard {
+    /// Inference.
+    pub mod inference {
+        /// Version 1: `package kilocard.inference.v1`, service `InferenceService`.
+        #[allow(missing_docs, clippy::all, clippy::pedantic)]
+        pub mod v1 {
+            tonic::include_proto!("kilocard.inference.v1");
+        }
+    }
+}
+
+/// The encoded `FileDescriptorSet` of every service here, for gRPC reflection and for tools.
+pub const FILE_DESCRIPTOR_SET: &[u8] = tonic::include_file_descriptor_set!("kilocard");
