@@ -1,0 +1,204 @@
+//! The envelope around every document: api_version, kind, metadata, spec.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Serialize, Serializer};
+use serde_json::Value;
+
+use super::limits::MAX_DOCUMENT_BYTES;
+use super::name;
+use super::reader::{Node, Object};
+use super::routing_policy::{self, RoutingPolicy};
+use super::unique_keys;
+use super::validation_policy::{self, ValidationPolicy};
+use super::violation::{Violation, Violations, quote};
+use crate::API_VERSION;
+
+/// A document that is valid by itself. Whether it is valid together with the others is for
+/// [`Policy::compile`](crate::Policy::compile) to say.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Document {
+    api_version: &'static str,
+    kind: Kind,
+    metadata: Metadata,
+    spec: Spec,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+struct Metadata {
+    name: String,
+}
+
+impl Document {
+    /// What kind of document it is.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Unique among the documents of its kind.
+    pub fn name(&self) -> &str {
+        &self.metadata.name
+    }
+
+    /// What it says.
+    pub fn spec(&self) -> &Spec {
+        &self.spec
+    }
+
+    /// `RoutingPolicy/minilm`, as violations between documents name it.
+    pub fn id(&self) -> String {
+        format!("{}/{}", self.kind, self.metadata.name)
+    }
+}
+
+/// The kinds of documents.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Kind {
+    /// How the traffic of a model is split.
+    RoutingPolicy,
+    /// Bounds on the headers of a request.
+    ValidationPolicy,
+}
+
+impl Kind {
+    /// Every kind.
+    pub const ALL: &'static [Self] = &[Self::RoutingPolicy, Self::ValidationPolicy];
+
+    /// As written in `kind:`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::RoutingPolicy => "RoutingPolicy",
+            Self::ValidationPolicy => "ValidationPolicy",
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl Serialize for Kind {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+/// The text is not the name of a kind; says which ones there are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnknownKind(String);
+
+impl fmt::Display for UnknownKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kinds: Vec<_> = Kind::ALL.iter().map(|kind| kind.as_str()).collect();
+        write!(f, "{} is not a kind; the kinds are {}", self.0, kinds.join(", "))
+    }
+}
+
+impl std::error::Error for UnknownKind {}
+
+impl FromStr for Kind {
+    type Err = UnknownKind;
+
+    fn from_str(text: &str) -> Result<Self, UnknownKind> {
+        Self::ALL
+            .iter()
+            .copied()
+            .find(|kind| kind.as_str() == text)
+            .ok_or_else(|| UnknownKind(quote(text)))
+    }
+}
+
+/// What a document says, by kind.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+#[non_exhaustive]
+pub enum Spec {
+    /// Of `kind: RoutingPolicy`.
+    Routing(RoutingPolicy),
+    /// Of `kind: ValidationPolicy`.
+    Validation(ValidationPolicy),
+}
+
+/// Reads a document from JSON text.
+///
+/// # Errors
+/// Everything that is wrong with it: too long, not JSON, a field given twice, or what [`parse`] finds.
+pub fn parse_bytes(json: &[u8]) -> Result<Document, Vec<Violation>> {
+    let mut out = Violations::default();
+    if json.len() > MAX_DOCUMENT_BYTES {
+        out.add(
+            "",
+            format!(
+                "is {} bytes of JSON; at most {MAX_DOCUMENT_BYTES} are allowed",
+                json.len()
+            ),
+        );
+        return out.finish(None);
+    }
+    let document = unique_keys::read(json, &mut out).and_then(|value| read(&value, &mut out));
+    out.finish(document)
+}
+
+/// Reads a document from a JSON value.
+///
+/// # Errors
+/// Everything that is wrong with it, each with its path; at most 64, and then how many more there are.
+pub fn parse(json: &Value) -> Result<Document, Vec<Violation>> {
+    let mut out = Violations::default();
+    let document = read(json, &mut out);
+    out.finish(document)
+}
+
+fn read(json: &Value, out: &mut Violations) -> Option<Document> {
+    let root = Node::root(json).object(&["api_version", "kind", "metadata", "spec"], out)?;
+    let api_version = root
+        .required("api_version", out)
+        .and_then(|node| read_api_version(&node, out));
+    let kind = root.required("kind", out).and_then(|node| read_kind(&node, out));
+    let name = read_name(&root, out);
+    let spec = root.required("spec", out);
+    // Without a kind nothing can be said about the fields of the spec.
+    let kind = kind?;
+    let spec = match kind {
+        Kind::RoutingPolicy => routing_policy::read(spec?, name.as_deref(), out).map(Spec::Routing),
+        Kind::ValidationPolicy => validation_policy::read(spec?, out).map(Spec::Validation),
+    };
+    Some(Document {
+        api_version: api_version?,
+        kind,
+        metadata: Metadata { name: name? },
+        spec: spec?,
+    })
+}
+
+fn read_api_version(node: &Node<'_>, out: &mut Violations) -> Option<&'static str> {
+    let text = node.string(out)?;
+    if text != API_VERSION {
+        out.add(
+            node.path(),
+            format!("{} is not supported; this release reads {API_VERSION}", quote(text)),
+        );
+        return None;
+    }
+    Some(API_VERSION)
+}
+
+fn read_kind(node: &Node<'_>, out: &mut Violations) -> Option<Kind> {
+    match node.string(out)?.parse() {
+        Ok(kind) => Some(kind),
+        Err(error) => {
+            out.add(node.path(), UnknownKind::to_string(&error));
+            None
+        }
+    }
+}
+
+fn read_name(root: &Object<'_>, out: &mut Violations) -> Option<String> {
+    let metadata = root.required("metadata", out)?.object(&["name"], out)?;
+    let node = metadata.required("name", out)?;
+    name::lower_case_name(&node, out)
+}

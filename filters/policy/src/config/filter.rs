@@ -1,0 +1,72 @@
+//! The configuration of the filter: what the control plane puts into Envoy's wasm plugin.
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::document::{Document, parse};
+use super::limits::{MAX_DOCUMENTS, MAX_FILTER_CONFIG_BYTES, MAX_REVISION_BYTES};
+use super::name;
+use super::reader::Node;
+use super::unique_keys;
+use super::violation::{Violation, Violations};
+
+/// The documents in force and the revision they belong to. Its JSON is the configuration of the wasm plugin.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct FilterConfig {
+    /// Where the documents come from; opaque, for logs and the status page.
+    pub revision: String,
+    /// The very documents from the store.
+    pub documents: Vec<Document>,
+}
+
+impl FilterConfig {
+    /// Reads what the control plane wrote. No bytes at all are the empty configuration: the defaults of validation and
+    /// no models.
+    ///
+    /// # Errors
+    /// Everything that is wrong; the paths of documents begin with `documents[N]`.
+    pub fn parse(json: &[u8]) -> Result<Self, Vec<Violation>> {
+        if json.is_empty() {
+            return Ok(Self::default());
+        }
+        let mut out = Violations::default();
+        if json.len() > MAX_FILTER_CONFIG_BYTES {
+            out.add(
+                "",
+                format!(
+                    "is {} bytes of JSON; at most {MAX_FILTER_CONFIG_BYTES} are allowed",
+                    json.len()
+                ),
+            );
+            return out.finish(None);
+        }
+        let config = unique_keys::read(json, &mut out).and_then(|value| read(&value, &mut out));
+        out.finish(config)
+    }
+}
+
+fn read(json: &Value, out: &mut Violations) -> Option<FilterConfig> {
+    let root = Node::root(json).object(&["revision", "documents"], out)?;
+    let revision = root
+        .required("revision", out)
+        .and_then(|node| name::text(&node, 0..=MAX_REVISION_BYTES, out));
+    let documents = root
+        .required("documents", out)
+        .and_then(|node| read_documents(node, out));
+    Some(FilterConfig {
+        revision: revision?,
+        documents: documents?,
+    })
+}
+
+fn read_documents(node: Node<'_>, out: &mut Violations) -> Option<Vec<Document>> {
+    let elements = node.array(0..=MAX_DOCUMENTS, out)?;
+    let mut documents = Vec::with_capacity(elements.len());
+    for element in elements {
+        match parse(element.value()) {
+            Ok(document) => documents.push(document),
+            Err(violations) => out.extend(element.path(), violations),
+        }
+    }
+    Some(documents)
+}

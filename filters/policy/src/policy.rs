@@ -1,0 +1,330 @@
+//! Documents compiled together: immutable, and cheap to ask.
+
+use std::collections::BTreeMap;
+use std::ops::BitOr;
+
+use crate::config::{Document, HeaderLimits, RoutingPolicy, Spec, Violation, Weight};
+use crate::decision::{Decision, Refusal};
+use crate::known::Known;
+use crate::request::RequestView;
+use crate::{routing, validation};
+
+#[cfg(test)]
+mod tests;
+
+/// Which stages of the decision run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stages(u8);
+
+impl Stages {
+    /// Headers and limits.
+    pub const VALIDATION: Self = Self(1);
+    /// Model and version.
+    pub const ROUTING: Self = Self(2);
+    /// Every stage that this release has.
+    pub const ALL: Self = Self(3);
+
+    /// No stage.
+    pub const fn empty() -> Self {
+        Self(0)
+    }
+
+    /// Whether there is no stage.
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Whether all of `other`'s stages are in.
+    pub const fn contains(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+}
+
+impl BitOr for Stages {
+    type Output = Self;
+
+    fn bitor(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+/// All documents in force, ready to decide.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    revision: String,
+    limits: HeaderLimits,
+    /// By name.
+    models: Vec<ModelRouting>,
+    default_model: Option<usize>,
+}
+
+impl Policy {
+    /// Compiles documents together. Where two of them contradict, the later one is blamed.
+    ///
+    /// # Errors
+    /// Every contradiction: a document twice, two policies for one model, two defaults, two ValidationPolicies. Paths
+    /// begin with `Kind/name: `.
+    pub fn compile<'a>(
+        revision: &str,
+        documents: impl IntoIterator<Item = &'a Document>,
+    ) -> Result<Self, Vec<Violation>> {
+        let mut together = Together::default();
+        for document in documents {
+            together.add(document);
+        }
+        if !together.violations.is_empty() {
+            return Err(together.violations);
+        }
+        let limits = together
+            .validation
+            .map(|(_, limits)| limits.clone())
+            .unwrap_or_default();
+        // A BTreeMap's order is the order that the look-up by name wants.
+        let models: Vec<_> = together
+            .models
+            .into_values()
+            .map(|(_, policy)| ModelRouting::compile(policy))
+            .collect();
+        let default_model = models.iter().position(ModelRouting::is_default);
+        Ok(Self {
+            revision: revision.to_owned(),
+            limits,
+            models,
+            default_model,
+        })
+    }
+
+    /// Runs every stage. `random` is uniform over all of `u64`; it is used only for a request that neither pins a
+    /// version nor says who asks.
+    pub fn decide<'p>(&'p self, request: &RequestView<'_>, random: u64) -> Decision<'p> {
+        self.decide_stages(Stages::ALL, request, random)
+    }
+
+    /// Runs some of the stages, for a filter that holds only those. Without the validation stage, routing still checks
+    /// the headers it reads.
+    pub fn decide_stages<'p>(&'p self, stages: Stages, request: &RequestView<'_>, random: u64) -> Decision<'p> {
+        match self.check(stages, request) {
+            Err(refusal) => Decision::Refuse(refusal),
+            Ok(None) => Decision::Forward(None),
+            Ok(Some(known)) => match routing::route(self, &known, random) {
+                Ok(route) => Decision::Forward(Some(route)),
+                Err(refusal) => Decision::Refuse(refusal),
+            },
+        }
+    }
+
+    /// The headers to route by, if routing is to run.
+    fn check<'a>(&self, stages: Stages, request: &RequestView<'a>) -> Result<Option<Known<'a>>, Refusal> {
+        let routes = stages.contains(Stages::ROUTING);
+        if stages.contains(Stages::VALIDATION) {
+            let known = validation::check(&self.limits, request)?;
+            return Ok(routes.then_some(known));
+        }
+        if routes {
+            return validation::check_for_routing(request).map(Some);
+        }
+        Ok(None)
+    }
+
+    /// The revision it was compiled from.
+    pub fn revision(&self) -> &str {
+        &self.revision
+    }
+
+    /// The limits that the validation stage holds requests to.
+    pub fn limits(&self) -> &HeaderLimits {
+        &self.limits
+    }
+
+    /// All models, by name.
+    pub fn models(&self) -> impl ExactSizeIterator<Item = &ModelRouting> {
+        self.models.iter()
+    }
+
+    /// The model of that name.
+    pub fn model(&self, name: &[u8]) -> Option<&ModelRouting> {
+        let index = self
+            .models
+            .binary_search_by(|model| model.name.as_bytes().cmp(name))
+            .ok()?;
+        self.models.get(index)
+    }
+
+    /// The model of the requests that name none.
+    pub fn default_model(&self) -> Option<&ModelRouting> {
+        self.default_model.and_then(|index| self.models.get(index))
+    }
+}
+
+/// One model, compiled.
+#[derive(Clone, Debug)]
+pub struct ModelRouting {
+    name: String,
+    salt: String,
+    is_default: bool,
+    honours_canary_weight: bool,
+    stable: VersionRouting,
+    /// Stable first, as declared.
+    versions: Vec<VersionRouting>,
+}
+
+impl ModelRouting {
+    fn compile(policy: &RoutingPolicy) -> Self {
+        let mut end = 0;
+        let mut versions = Vec::with_capacity(policy.versions.len());
+        for (index, version) in policy.versions.iter().enumerate() {
+            // Stacked from 0, the first one left out: it takes what remains above.
+            end += if index == 0 { 0 } else { version.weight.basis_points() };
+            versions.push(VersionRouting {
+                route_key: format!("{}/{}", policy.model, version.version),
+                name: version.version.clone(),
+                weight: version.weight,
+                end,
+            });
+        }
+        let stable = versions.first().cloned().unwrap_or_default();
+        Self {
+            name: policy.model.clone(),
+            salt: policy.salt.clone(),
+            is_default: policy.default,
+            honours_canary_weight: policy.honour_canary_weight,
+            stable,
+            versions,
+        }
+    }
+
+    /// The model, as in `x-model`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Goes into the cohort hash.
+    pub fn salt(&self) -> &str {
+        &self.salt
+    }
+
+    /// Whether it serves the requests that name no model.
+    pub fn is_default(&self) -> bool {
+        self.is_default
+    }
+
+    /// Whether `x-canary-weight` counts.
+    pub fn honours_canary_weight(&self) -> bool {
+        self.honours_canary_weight
+    }
+
+    /// At least one; the first is the stable one.
+    pub fn versions(&self) -> &[VersionRouting] {
+        &self.versions
+    }
+
+    pub(crate) fn stable(&self) -> &VersionRouting {
+        &self.stable
+    }
+
+    pub(crate) fn version(&self, name: &[u8]) -> Option<&VersionRouting> {
+        self.versions.iter().find(|version| version.name.as_bytes() == name)
+    }
+
+    /// The version that a bucket belongs to.
+    pub fn at(&self, bucket: u16) -> &VersionRouting {
+        self.versions
+            .iter()
+            .skip(1)
+            .find(|version| bucket < version.end)
+            .unwrap_or(&self.stable)
+    }
+
+    /// The same, were the canary's share this many percent.
+    pub fn at_canary_percent(&self, bucket: u16, percent: u16) -> &VersionRouting {
+        match self.versions.get(1) {
+            Some(canary) if bucket < percent.saturating_mul(100) => canary,
+            _ => &self.stable,
+        }
+    }
+}
+
+/// One version of a model, compiled.
+#[derive(Clone, Debug, Default)]
+pub struct VersionRouting {
+    name: String,
+    route_key: String,
+    weight: Weight,
+    /// The bucket above its last one.
+    end: u16,
+}
+
+impl VersionRouting {
+    /// The version, as in `x-model-version`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// `<model>/<version>`.
+    pub fn route_key(&self) -> &str {
+        &self.route_key
+    }
+
+    /// Its share of the traffic that is not pinned.
+    pub fn weight(&self) -> Weight {
+        self.weight
+    }
+}
+
+/// What has been seen of the documents so far, and which one to name when another contradicts it.
+#[derive(Default)]
+struct Together<'a> {
+    seen: BTreeMap<String, ()>,
+    models: BTreeMap<&'a str, (String, &'a RoutingPolicy)>,
+    default: Option<String>,
+    validation: Option<(String, &'a HeaderLimits)>,
+    violations: Vec<Violation>,
+}
+
+impl<'a> Together<'a> {
+    fn add(&mut self, document: &'a Document) {
+        let id = document.id();
+        if self.seen.insert(id.clone(), ()).is_some() {
+            self.blame(&id, "metadata.name", format!("there is already a {id}"));
+            return;
+        }
+        match document.spec() {
+            Spec::Routing(policy) => self.add_routing(id, policy),
+            Spec::Validation(policy) => match &self.validation {
+                None => self.validation = Some((id, &policy.limits)),
+                Some((first, _)) => {
+                    let message = format!("there is already {first}, and there may be only one ValidationPolicy");
+                    self.blame(&id, "kind", message);
+                }
+            },
+        }
+    }
+
+    fn add_routing(&mut self, id: String, policy: &'a RoutingPolicy) {
+        if policy.default {
+            match &self.default {
+                None => self.default = Some(id.clone()),
+                Some(first) => {
+                    let message = format!("{first} is already the default, and there may be only one");
+                    self.blame(&id, "spec.default", message);
+                }
+            }
+        }
+        match self.models.get(policy.model.as_str()) {
+            None => {
+                self.models.insert(&policy.model, (id, policy));
+            }
+            Some((first, _)) => {
+                let message = format!("model {} is already routed by {first}", policy.model);
+                self.blame(&id, "spec.model", message);
+            }
+        }
+    }
+
+    fn blame(&mut self, id: &str, path: &str, message: String) {
+        self.violations.push(Violation {
+            path: format!("{id}: {path}"),
+            message,
+        });
+    }
+}
