@@ -1,0 +1,62 @@
+//! Kilocard's command line: policies in and out of etcd, what the mesh does now, and why a request goes where it goes.
+//!
+//! Owns: reading documents from files, the conditional writes to etcd, and how results are shown. Must not know: Envoy.
+//! Every decision it explains is computed by `kilocard-policy`, the code that Envoy runs as wasm.
+//!
+//! Exit codes: 0 done, 1 failed (refused, conflict, unreachable), 2 wrong usage or an invalid document.
+
+pub mod apply;
+pub mod args;
+pub mod delete;
+pub mod documents;
+pub mod explain;
+pub mod failure;
+pub mod get;
+pub mod in_force;
+pub mod kind;
+pub mod outcome;
+pub mod shares;
+pub mod status;
+pub mod store;
+pub mod table;
+pub mod verdict;
+pub mod whois;
+
+use args::{Cli, Command};
+use failure::Failure;
+use outcome::Outcome;
+
+/// Runs the command that was asked for.
+///
+/// # Errors
+/// [`Failure`] if the command could not do its work; a result that is merely bad news (a rejected policy) is an
+/// [`Outcome`] without success.
+async fn execute(cli: Cli) -> Result<Outcome, Failure> {
+    match cli.command {
+        Command::Apply(args) => apply::run(&cli.etcd, &args).await,
+        Command::Get(args) => get::run(&cli.etcd, &args).await,
+        Command::Delete(args) => delete::run(&cli.etcd, &args).await,
+        Command::Status => status::run(&cli.control_plane).await,
+        Command::Explain(args) => explain::run(&cli.etcd, &args).await,
+        Command::Whois(args) => whois::run(&cli.etcd, &args).await,
+    }
+}
+
+/// Runs the command line to its end, whatever that is.
+pub async fn run(cli: Cli) -> Ending {
+    Ending(execute(cli).await)
+}
+
+/// How a command ended: ready to be printed.
+#[derive(Debug)]
+pub struct Ending(pub Result<Outcome, Failure>);
+
+impl Ending {
+    /// The bytes for both streams and the exit code, in the format that was asked for.
+    pub fn print(&self, format: args::Output) -> outcome::Printed {
+        match &self.0 {
+            Ok(outcome) => outcome.print(format),
+            Err(failure) => failure.print(format),
+        }
+    }
+}

@@ -1,0 +1,273 @@
+//! Policies in etcd: reading them with their revisions, and writing them only if nobody else did meanwhile.
+
+use crate::failure::Conflict;
+use etcd_client::{
+    Client, Compare, CompareOp, Error as EtcdError, GetOptions, GetResponse, KeyValue, Txn, TxnOp, TxnOpResponse,
+};
+use kilocard_policy::config::{Document, Violation, parse_bytes};
+use kilocard_registry::connect::{ConnectError, EtcdArgs};
+use kilocard_registry::layout::{InvalidPrefix, Key, Layout, PolicyId};
+use kilocard_registry::policy_status::PolicyStatus;
+use std::collections::BTreeMap;
+
+/// Why etcd could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// No connection, or a wrong prefix.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// A request failed.
+    #[error("etcd at {endpoints} failed while {doing}: {source}")]
+    Request {
+        /// What was tried.
+        endpoints: String,
+        /// What for.
+        doing: &'static str,
+        /// What the client said.
+        source: EtcdError,
+    },
+    /// A document that does not become JSON.
+    #[error("{policy} cannot be written as JSON: {source}")]
+    Encode {
+        /// Which.
+        policy: String,
+        /// Why.
+        source: serde_json::Error,
+    },
+}
+
+impl StoreError {
+    /// A stable name for programs.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Connect(ConnectError::Prefix(_)) => "invalid_prefix",
+            Self::Connect(ConnectError::Unreachable { .. }) => "etcd_unreachable",
+            Self::Request { .. } => "etcd_failed",
+            Self::Encode { .. } => "not_encodable",
+        }
+    }
+}
+
+impl From<InvalidPrefix> for StoreError {
+    fn from(error: InvalidPrefix) -> Self {
+        Self::Connect(ConnectError::Prefix(error))
+    }
+}
+
+/// A policy as it stands in etcd, valid or not.
+#[derive(Clone, Debug)]
+pub struct StoredPolicy {
+    /// From the key.
+    pub id: PolicyId,
+    /// etcd `mod_revision`.
+    pub revision: i64,
+    /// The bytes.
+    pub value: Vec<u8>,
+}
+
+impl StoredPolicy {
+    /// The document, if it is one and stands under its own key.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn document(&self) -> Result<Document, Vec<Violation>> {
+        let document = parse_bytes(&self.value)?;
+        if document.kind().as_str() == self.id.kind && document.name() == self.id.name {
+            return Ok(document);
+        }
+        let message = format!("stands under the key of {}, but is {}", self.id, document.id());
+        Err(vec![Violation {
+            path: String::new(),
+            message,
+        }])
+    }
+}
+
+/// All policies at one revision of etcd.
+#[derive(Clone, Debug, Default)]
+pub struct PolicySet {
+    /// etcd's revision when they were read.
+    pub revision: i64,
+    /// By id.
+    pub policies: BTreeMap<PolicyId, StoredPolicy>,
+}
+
+impl PolicySet {
+    /// The policy's `mod_revision`, if it is there.
+    pub fn revision_of(&self, id: &PolicyId) -> Option<i64> {
+        self.policies.get(id).map(|stored| stored.revision)
+    }
+}
+
+/// What became of a conditional write.
+#[derive(Debug)]
+pub enum Commit {
+    /// Written, at this revision.
+    Done(i64),
+    /// Not written: something changed since the set was read. The policies as they are now.
+    Stale(PolicySet),
+}
+
+/// etcd, as far as policies go.
+#[derive(Clone)]
+pub struct Store {
+    client: Client,
+    layout: Layout,
+    endpoints: String,
+}
+
+impl Store {
+    /// Connects, and makes sure that etcd answers.
+    ///
+    /// # Errors
+    /// [`StoreError::Connect`].
+    pub async fn connect(args: &EtcdArgs) -> Result<Self, StoreError> {
+        let layout = args.layout()?;
+        let client = args.connect().await?;
+        Ok(Self {
+            client,
+            layout,
+            endpoints: args.endpoints.join(", "),
+        })
+    }
+
+    /// Every policy there is, at one revision.
+    ///
+    /// # Errors
+    /// [`StoreError::Request`].
+    pub async fn policies(&mut self) -> Result<PolicySet, StoreError> {
+        let options = Some(GetOptions::new().with_prefix());
+        let answer = self.client.get(self.layout.policies(), options).await;
+        let answer = answer.map_err(|source| self.failed("reading policies", source))?;
+        Ok(self.policy_set(&answer))
+    }
+
+    /// A policy as it was at an earlier revision; `None` if it was not there, or if etcd has forgotten (compaction).
+    ///
+    /// # Errors
+    /// [`StoreError::Request`] for anything but compaction.
+    pub async fn policy_at(&mut self, id: &PolicyId, revision: i64) -> Result<Option<StoredPolicy>, StoreError> {
+        let key = self.layout.key(&Key::Policy(id.clone()));
+        match self
+            .client
+            .get(key, Some(GetOptions::new().with_revision(revision)))
+            .await
+        {
+            Ok(answer) => Ok(self.policy_set(&answer).policies.remove(id)),
+            Err(EtcdError::GRpcStatus(status)) if status.message().contains("compacted") => Ok(None),
+            Err(source) => Err(self.failed("reading an earlier revision", source)),
+        }
+    }
+
+    /// The control plane's verdicts. A verdict that cannot be read counts as none.
+    ///
+    /// # Errors
+    /// [`StoreError::Request`].
+    pub async fn statuses(&mut self) -> Result<BTreeMap<PolicyId, PolicyStatus>, StoreError> {
+        let options = Some(GetOptions::new().with_prefix());
+        let answer = self.client.get(self.layout.statuses(), options).await;
+        let answer = answer.map_err(|source| self.failed("reading verdicts", source))?;
+        let verdict = |kv: &KeyValue| match self.layout.parse(kv.key())? {
+            Key::PolicyStatus(id) => Some((id, serde_json::from_slice(kv.value()).ok()?)),
+            _ => None,
+        };
+        Ok(answer.kvs().iter().filter_map(verdict).collect())
+    }
+
+    /// Writes all documents in one transaction, if no policy at all was written since `read`, and none of these deleted:
+    /// the documents were found valid together with exactly those.
+    ///
+    /// # Errors
+    /// [`StoreError::Request`], [`StoreError::Encode`].
+    pub async fn write(&mut self, documents: &[&Document], read: &PolicySet) -> Result<Commit, StoreError> {
+        let mut conditions =
+            vec![Compare::mod_revision(self.layout.policies(), CompareOp::Less, read.revision + 1).with_prefix()];
+        let mut puts = Vec::with_capacity(documents.len());
+        for document in documents {
+            let id = PolicyId::new(document.kind().as_str(), document.name());
+            let key = self.layout.key(&Key::Policy(id.clone()));
+            let value = serde_json::to_vec(document).map_err(|source| StoreError::Encode {
+                policy: document.id(),
+                source,
+            })?;
+            let revision = read.revision_of(&id).unwrap_or(0);
+            conditions.push(Compare::mod_revision(key.clone(), CompareOp::Equal, revision));
+            puts.push(TxnOp::put(key, value, None));
+        }
+        self.commit(conditions, puts, "writing policies").await
+    }
+
+    /// Deletes a policy, if it still is as it was read.
+    ///
+    /// # Errors
+    /// [`StoreError::Request`].
+    pub async fn delete(&mut self, policy: &StoredPolicy) -> Result<Commit, StoreError> {
+        let key = self.layout.key(&Key::Policy(policy.id.clone()));
+        let condition = Compare::mod_revision(key.clone(), CompareOp::Equal, policy.revision);
+        self.commit(vec![condition], vec![TxnOp::delete(key, None)], "deleting a policy")
+            .await
+    }
+
+    async fn commit(
+        &mut self,
+        conditions: Vec<Compare>,
+        operations: Vec<TxnOp>,
+        doing: &'static str,
+    ) -> Result<Commit, StoreError> {
+        // What is there instead comes back in the same round trip, of the same moment.
+        let look = TxnOp::get(self.layout.policies(), Some(GetOptions::new().with_prefix()));
+        let txn = Txn::new().when(conditions).and_then(operations).or_else(vec![look]);
+        let answer = self
+            .client
+            .txn(txn)
+            .await
+            .map_err(|source| self.failed(doing, source))?;
+        let revision = answer.header().map_or(0, etcd_client::ResponseHeader::revision);
+        if answer.succeeded() {
+            return Ok(Commit::Done(revision));
+        }
+        let mut now = match answer.op_responses().first() {
+            Some(TxnOpResponse::Get(found)) => self.policy_set(found),
+            _ => PolicySet::default(),
+        };
+        now.revision = revision;
+        Ok(Commit::Stale(now))
+    }
+
+    fn policy_set(&self, answer: &GetResponse) -> PolicySet {
+        let stored = |kv: &KeyValue| match self.layout.parse(kv.key())? {
+            Key::Policy(id) => {
+                let policy = StoredPolicy {
+                    id: id.clone(),
+                    revision: kv.mod_revision(),
+                    value: kv.value().to_vec(),
+                };
+                Some((id, policy))
+            }
+            _ => None,
+        };
+        PolicySet {
+            revision: answer.header().map_or(0, etcd_client::ResponseHeader::revision),
+            policies: answer.kvs().iter().filter_map(stored).collect(),
+        }
+    }
+
+    fn failed(&self, doing: &'static str, source: EtcdError) -> StoreError {
+        StoreError::Request {
+            endpoints: self.endpoints.clone(),
+            doing,
+            source,
+        }
+    }
+}
+
+/// The policies among `ids` whose revision differs between two readings.
+pub fn conflicts<'a>(ids: impl IntoIterator<Item = &'a PolicyId>, read: &PolicySet, now: &PolicySet) -> Vec<Conflict> {
+    let changed = |id: &&PolicyId| read.revision_of(id) != now.revision_of(id);
+    let conflict = |id: &PolicyId| Conflict {
+        policy: id.to_string(),
+        read: read.revision_of(id),
+        now: now.revision_of(id),
+    };
+    ids.into_iter().filter(changed).map(conflict).collect()
+}

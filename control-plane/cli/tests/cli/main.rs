@@ -1,0 +1,8 @@
+//! The `kilocard` binary against a real etcd.
+
+mod apply;
+mod ask;
+mod etcd;
+mod get_delete;
+mod kilocard;
+mod status;
