@@ -15,8 +15,11 @@ impl fmt::Display for MalformedHeaderMap {
     }
 }
 
+/// A name and a value, as raw bytes.
+pub(crate) type Header<'m> = (&'m [u8], &'m [u8]);
+
 /// The headers in `map`, in order, as raw bytes. No bytes at all are no headers.
-pub(crate) fn read(map: &[u8]) -> Result<Vec<(&[u8], &[u8])>, MalformedHeaderMap> {
+pub(crate) fn read(map: &[u8]) -> Result<Vec<Header<'_>>, MalformedHeaderMap> {
     if map.is_empty() {
         return Ok(Vec::new());
     }

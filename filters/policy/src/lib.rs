@@ -19,6 +19,8 @@ pub mod headers;
 pub mod policy;
 pub mod request;
 
+#[cfg(test)]
+mod fixtures;
 mod known;
 mod routing;
 mod validation;

@@ -10,7 +10,7 @@ use super::reader::{Node, Object};
 use super::violation::{Violations, quote};
 use super::weight::Weight;
 
-/// How the traffic of one model is split between its versions. Only [`super::parse`] makes one, so it is valid.
+/// How the traffic of one model is split between its versions.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[cfg_attr(test, schemars(deny_unknown_fields))]
@@ -23,7 +23,10 @@ pub struct RoutingPolicy {
     #[cfg_attr(test, schemars(default))]
     pub default: bool,
     /// Goes into the cohort hash; another salt re-draws every cohort. Without it, the name of the document.
-    #[cfg_attr(test, schemars(default, length(min = 1, max = 128)))]
+    #[cfg_attr(
+        test,
+        schemars(default, skip_serializing_if = "String::is_empty", length(min = 1, max = 128))
+    )]
     pub salt: String,
     /// Whether `x-canary-weight` replaces the canary's weight for the request that carries it. Needs exactly two
     /// versions; the second is the canary.
@@ -44,7 +47,7 @@ pub struct VersionWeight {
     #[cfg_attr(test, schemars(regex(pattern = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")))]
     pub version: String,
     /// Percent, at most two decimals. 0 is served by pin only.
-    #[cfg_attr(test, schemars(with = "f64", range(min = 0, max = 100), extend("multipleOf" = 0.01)))]
+    #[cfg_attr(test, schemars(with = "f64", range(min = 0, max = 100)))]
     pub weight: Weight,
 }
 

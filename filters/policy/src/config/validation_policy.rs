@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::reader::{Node, Object};
 use super::violation::Violations;
 
-/// What a request must satisfy. Only [`super::parse`] makes one, so it is valid.
+/// What a request must satisfy.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[cfg_attr(test, schemars(deny_unknown_fields))]
@@ -20,17 +20,17 @@ pub struct ValidationPolicy {
 /// 100 headers); these can only be stricter in effect.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-#[cfg_attr(test, schemars(deny_unknown_fields))]
+#[cfg_attr(test, schemars(deny_unknown_fields, default))]
 #[non_exhaustive]
 pub struct HeaderLimits {
     /// Longest value, in bytes.
-    #[cfg_attr(test, schemars(default, range(min = 64, max = 65536)))]
+    #[cfg_attr(test, schemars(range(min = 64, max = 65536)))]
     pub max_header_value_bytes: u32,
     /// Most headers.
-    #[cfg_attr(test, schemars(default, range(min = 8, max = 1000)))]
+    #[cfg_attr(test, schemars(range(min = 8, max = 1000)))]
     pub max_headers: u32,
     /// Most bytes of all names and values.
-    #[cfg_attr(test, schemars(default, range(min = 512, max = 1048576)))]
+    #[cfg_attr(test, schemars(range(min = 512, max = 1048576)))]
     pub max_headers_total_bytes: u32,
 }
 
