@@ -1,16 +1,19 @@
 //! Documents compiled together: immutable, and cheap to ask.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::BitOr;
 
-use crate::config::{Document, HeaderLimits, RoutingPolicy, Spec, Violation, Weight};
+use crate::config::{Document, HeaderLimits, RoutingPolicy, Spec, Violation};
 use crate::decision::{Decision, Refusal};
 use crate::known::Known;
 use crate::request::RequestView;
 use crate::{routing, validation};
 
+mod model;
 #[cfg(test)]
 mod tests;
+
+pub use model::{ModelRouting, VersionRouting};
 
 /// Which stages of the decision run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,7 +148,7 @@ impl Policy {
     pub fn model(&self, name: &[u8]) -> Option<&ModelRouting> {
         let index = self
             .models
-            .binary_search_by(|model| model.name.as_bytes().cmp(name))
+            .binary_search_by(|model| model.name().as_bytes().cmp(name))
             .ok()?;
         self.models.get(index)
     }
@@ -156,125 +159,10 @@ impl Policy {
     }
 }
 
-/// One model, compiled.
-#[derive(Clone, Debug)]
-pub struct ModelRouting {
-    name: String,
-    salt: String,
-    is_default: bool,
-    honours_canary_weight: bool,
-    stable: VersionRouting,
-    /// Stable first, as declared.
-    versions: Vec<VersionRouting>,
-}
-
-impl ModelRouting {
-    fn compile(policy: &RoutingPolicy) -> Self {
-        let mut end = 0;
-        let mut versions = Vec::with_capacity(policy.versions.len());
-        for (index, version) in policy.versions.iter().enumerate() {
-            // Stacked from 0, the first one left out: it takes what remains above.
-            end += if index == 0 { 0 } else { version.weight.basis_points() };
-            versions.push(VersionRouting {
-                route_key: format!("{}/{}", policy.model, version.version),
-                name: version.version.clone(),
-                weight: version.weight,
-                end,
-            });
-        }
-        let stable = versions.first().cloned().unwrap_or_default();
-        Self {
-            name: policy.model.clone(),
-            salt: policy.salt.clone(),
-            is_default: policy.default,
-            honours_canary_weight: policy.honour_canary_weight,
-            stable,
-            versions,
-        }
-    }
-
-    /// The model, as in `x-model`.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// Goes into the cohort hash.
-    pub fn salt(&self) -> &str {
-        &self.salt
-    }
-
-    /// Whether it serves the requests that name no model.
-    pub fn is_default(&self) -> bool {
-        self.is_default
-    }
-
-    /// Whether `x-canary-weight` counts.
-    pub fn honours_canary_weight(&self) -> bool {
-        self.honours_canary_weight
-    }
-
-    /// At least one; the first is the stable one.
-    pub fn versions(&self) -> &[VersionRouting] {
-        &self.versions
-    }
-
-    pub(crate) fn stable(&self) -> &VersionRouting {
-        &self.stable
-    }
-
-    pub(crate) fn version(&self, name: &[u8]) -> Option<&VersionRouting> {
-        self.versions.iter().find(|version| version.name.as_bytes() == name)
-    }
-
-    /// The version that a bucket belongs to.
-    pub fn at(&self, bucket: u16) -> &VersionRouting {
-        self.versions
-            .iter()
-            .skip(1)
-            .find(|version| bucket < version.end)
-            .unwrap_or(&self.stable)
-    }
-
-    /// The same, were the canary's share this many percent.
-    pub fn at_canary_percent(&self, bucket: u16, percent: u16) -> &VersionRouting {
-        match self.versions.get(1) {
-            Some(canary) if bucket < percent.saturating_mul(100) => canary,
-            _ => &self.stable,
-        }
-    }
-}
-
-/// One version of a model, compiled.
-#[derive(Clone, Debug, Default)]
-pub struct VersionRouting {
-    name: String,
-    route_key: String,
-    weight: Weight,
-    /// The bucket above its last one.
-    end: u16,
-}
-
-impl VersionRouting {
-    /// The version, as in `x-model-version`.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// `<model>/<version>`.
-    pub fn route_key(&self) -> &str {
-        &self.route_key
-    }
-
-    /// Its share of the traffic that is not pinned.
-    pub fn weight(&self) -> Weight {
-        self.weight
-    }
-}
-
 /// What has been seen of the documents so far, and which one to name when another contradicts it.
 #[derive(Default)]
 struct Together<'a> {
-    seen: BTreeMap<String, ()>,
+    seen: BTreeSet<String>,
     models: BTreeMap<&'a str, (String, &'a RoutingPolicy)>,
     default: Option<String>,
     validation: Option<(String, &'a HeaderLimits)>,
@@ -284,7 +172,7 @@ struct Together<'a> {
 impl<'a> Together<'a> {
     fn add(&mut self, document: &'a Document) {
         let id = document.id();
-        if self.seen.insert(id.clone(), ()).is_some() {
+        if !self.seen.insert(id.clone()) {
             self.blame(&id, "metadata.name", format!("there is already a {id}"));
             return;
         }

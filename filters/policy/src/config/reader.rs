@@ -135,7 +135,7 @@ impl<'v> Object<'v> {
 }
 
 /// The path of a field. A name that is not a plain identifier is quoted and cut: it may be anything.
-fn join(path: &str, name: &str) -> String {
+pub(super) fn join(path: &str, name: &str) -> String {
     let plain = !name.is_empty() && name.len() <= 64 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
     match (path.is_empty(), plain) {
         (true, true) => name.to_owned(),

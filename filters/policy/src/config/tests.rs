@@ -231,7 +231,7 @@ fn a_field_given_twice_is_refused() {
         "spec":{"model":"m","versions":[{"version":"v1","weight":10,"weight":100}]}}"#;
     assert_eq!(
         strings(parse_bytes(json).unwrap_err()),
-        ["the field `weight` is given twice in one object"]
+        ["spec.versions[0].weight: is given twice"]
     );
 }
 

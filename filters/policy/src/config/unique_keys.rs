@@ -9,7 +9,8 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
-use super::violation::{Violations, quote};
+use super::reader::join;
+use super::violation::Violations;
 
 /// The value, or `None` with a violation if the text is not JSON.
 pub(super) fn read(json: &[u8], out: &mut Violations) -> Option<Value> {
@@ -17,11 +18,12 @@ pub(super) fn read(json: &[u8], out: &mut Violations) -> Option<Value> {
     let mut deserializer = serde_json::Deserializer::from_slice(json);
     let value = Unique {
         duplicates: &duplicates,
+        at: Place::Root,
     }
     .deserialize(&mut deserializer)
     .and_then(|value| deserializer.end().map(|()| value));
-    for key in duplicates.into_inner() {
-        out.add("", format!("the field {} is given twice in one object", quote(&key)));
+    for path in duplicates.into_inner() {
+        out.add(path, "is given twice");
     }
     match value {
         Ok(value) => Some(value),
@@ -32,9 +34,28 @@ pub(super) fn read(json: &[u8], out: &mut Violations) -> Option<Value> {
     }
 }
 
+/// Where a value is: a list on the stack from the value to the root, made text only if it has to be told.
 #[derive(Clone, Copy)]
-struct Unique<'d> {
-    duplicates: &'d RefCell<Vec<String>>,
+enum Place<'p> {
+    Root,
+    Field(&'p Self, &'p str),
+    Element(&'p Self, usize),
+}
+
+impl Place<'_> {
+    fn path(&self) -> String {
+        match self {
+            Self::Root => String::new(),
+            Self::Field(object, name) => join(&object.path(), name),
+            Self::Element(array, index) => format!("{}[{index}]", array.path()),
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Unique<'p> {
+    duplicates: &'p RefCell<Vec<String>>,
+    at: Place<'p>,
 }
 
 impl<'de> DeserializeSeed<'de> for Unique<'_> {
@@ -82,7 +103,10 @@ impl<'de> Visitor<'de> for Unique<'_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Value, A::Error> {
         let mut array = Vec::new();
-        while let Some(element) = elements.next_element_seed(self)? {
+        while let Some(element) = elements.next_element_seed(Unique {
+            duplicates: self.duplicates,
+            at: Place::Element(&self.at, array.len()),
+        })? {
             array.push(element);
         }
         Ok(Value::Array(array))
@@ -91,9 +115,13 @@ impl<'de> Visitor<'de> for Unique<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
         let mut object = Map::new();
         while let Some(key) = entries.next_key::<String>()? {
-            let value = entries.next_value_seed(self)?;
+            let at = Place::Field(&self.at, &key);
+            let value = entries.next_value_seed(Unique {
+                duplicates: self.duplicates,
+                at,
+            })?;
             if object.contains_key(&key) {
-                self.duplicates.borrow_mut().push(key.clone());
+                self.duplicates.borrow_mut().push(at.path());
             }
             object.insert(key, value);
         }
