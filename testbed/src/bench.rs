@@ -1,0 +1,48 @@
+//! What is measured on the real mesh: `bench push` and `bench filter`.
+
+pub mod filter;
+mod machine;
+pub mod push;
+
+use crate::demo::say;
+use crate::install::target_dir;
+use anyhow::{Context, Result};
+use clap::Subcommand;
+use serde::Serialize;
+
+/// A bench.
+#[derive(Subcommand, Debug)]
+pub enum Bench {
+    /// From the write of a policy in etcd to its effect on a client
+    Push(push::Push),
+    /// CPU that the gateway filter adds to a request in Envoy, against no filter and a Lua filter doing the same checks
+    Filter(filter::Filter),
+}
+
+impl Bench {
+    /// Runs it.
+    ///
+    /// # Errors
+    /// If the processes do not start or a request fails.
+    pub async fn run(self) -> Result<()> {
+        match self {
+            Self::Push(push) => push.run().await,
+            Self::Filter(filter) => filter.run().await,
+        }
+    }
+}
+
+/// Writes a result to `target/bench/<name>.json`, together with the machine it was measured on.
+fn record(name: &str, result: &impl Serialize) -> Result<()> {
+    let machine = machine::Machine::here()?;
+    say(&format!("\nmachine   {machine}"));
+    let command: Vec<String> = std::env::args().skip(1).collect();
+    say(&format!("command   kilocard-testbed {}", command.join(" ")));
+    let dir = target_dir()?.join("bench");
+    std::fs::create_dir_all(&dir).with_context(|| format!("create {}", dir.display()))?;
+    let file = dir.join(format!("{name}.json"));
+    let whole = serde_json::json!({"bench": name, "command": command, "machine": machine, "result": result});
+    std::fs::write(&file, serde_json::to_vec_pretty(&whole)?)?;
+    say(&format!("written   {}", file.display()));
+    Ok(())
+}

@@ -1,0 +1,113 @@
+//! Step 6: parts fail while traffic flows.
+
+use super::live_change::change;
+use super::{Report, V2_PERCENT};
+use crate::harness::Testbed;
+use crate::load::{Load, Sample};
+use crate::outage;
+use crate::starter::{self, Cohorts, V1_B};
+use anyhow::{Context, Result};
+use std::time::{Duration, Instant};
+
+const LANES: usize = 4;
+/// Requests that must be served during and after each failure.
+const SERVED: usize = 40;
+/// etcd stays away for longer than the workers' leases last.
+const OUTAGE: Duration = Duration::from_secs(4);
+
+pub(super) async fn run(testbed: &mut Testbed, report: &mut Report) -> Result<()> {
+    worker_killed(testbed, report).await?;
+    etcd_away(testbed, report).await?;
+    control_plane_killed(testbed, report).await
+}
+
+async fn worker_killed(testbed: &mut Testbed, report: &mut Report) -> Result<()> {
+    let address = testbed.worker(V1_B)?.grpc().context("its address")?;
+    let load = Load::start(testbed.gateway(), LANES, &[("x-model-version", "v1")]).await?;
+    outage::await_served_by(&load, V1_B).await?;
+    let killed = Instant::now();
+    testbed.worker(V1_B)?.sigkill().await?;
+    testbed.envoy().await_endpoint(address, false).await?;
+    let left = killed.elapsed();
+    load.await_served(SERVED, Instant::now()).await?;
+    let samples = load.stop().await;
+    let verdict = outage::KillVerdict::of(&samples, killed, LANES);
+    let expected = format!("at most the {LANES} in flight fail, none that was sent later");
+    report.check(
+        &format!("{V1_B} killed with SIGKILL under load"),
+        expected,
+        verdict.to_string(),
+        verdict.passed(),
+    );
+    report.check(
+        "its lease runs out",
+        "its endpoint leaves Envoy",
+        format!("gone after {:.1} s", left.as_secs_f64()),
+        true,
+    );
+    testbed.start_worker(starter::v1_b()).await?;
+    report.note(format!("{V1_B} was started again and is back in Envoy"));
+    Ok(())
+}
+
+async fn etcd_away(testbed: &mut Testbed, report: &mut Report) -> Result<()> {
+    let load = Load::start(testbed.gateway(), LANES, &[]).await?;
+    load.await_served(SERVED, Instant::now()).await?;
+    let stopped = Instant::now();
+    testbed.etcd().stop().await?;
+    load.await_served(SERVED, stopped + OUTAGE).await?;
+    let away = stopped.elapsed();
+    testbed.etcd().restart().await?;
+    outage::await_etcd_connected(testbed).await?;
+    load.await_served(SERVED, Instant::now()).await?;
+    let what = format!("etcd stopped for {:.1} s and started again", away.as_secs_f64());
+    no_error(report, &what, &load.stop().await);
+    Ok(())
+}
+
+async fn control_plane_killed(testbed: &mut Testbed, report: &mut Report) -> Result<()> {
+    let load = Load::start(testbed.gateway(), LANES, &[]).await?;
+    load.await_served(SERVED, Instant::now()).await?;
+    testbed.control_plane().kill().await?;
+    load.await_served(SERVED, Instant::now()).await?;
+    testbed.control_plane().restart().await?;
+    load.await_served(SERVED, Instant::now()).await?;
+    no_error(
+        report,
+        "the control plane killed with SIGKILL and started again",
+        &load.stop().await,
+    );
+
+    let [_, before, after] = V2_PERCENT;
+    let user = Cohorts::new()?.users(before..after, 1)?.concat();
+    let times = change(testbed, &user, before, after).await?;
+    let seen = format!(
+        "v2 for {user}, {:.0} ms after etcd's commit",
+        times.since_commit.as_secs_f64() * 1e3
+    );
+    report.check(
+        &format!("a policy change after that: v2 to {after} %"),
+        format!("v2 for {user}"),
+        seen,
+        true,
+    );
+    Ok(())
+}
+
+fn no_error(report: &mut Report, what: &str, samples: &[Sample]) {
+    let failures: Vec<&String> = samples
+        .iter()
+        .filter_map(|sample| sample.outcome.as_ref().err())
+        .collect();
+    let first = failures
+        .first()
+        .map(|told| format!(", first: {told}"))
+        .unwrap_or_default();
+    let seen = format!("{} failed of {}{first}", failures.len(), samples.len());
+    report.check(
+        what,
+        "traffic goes on, 0 failed",
+        seen,
+        failures.is_empty() && !samples.is_empty(),
+    );
+}

@@ -1,0 +1,62 @@
+//! Step 7: traffic in the ratio of the weights.
+
+use super::Report;
+use crate::harness::Testbed;
+use crate::tally;
+use anyhow::{Context, Result};
+
+const CALLS: usize = 1000;
+const LANES: usize = 4;
+
+pub(super) async fn run(testbed: &mut Testbed, report: &mut Report) -> Result<()> {
+    let status = testbed.status().await?;
+    let cluster = status
+        .clusters
+        .iter()
+        .find(|cluster| cluster.model == "minilm" && cluster.version == "v1")
+        .context("kilocard status shows no minilm/v1")?;
+    let weights: u32 = cluster.endpoints.iter().map(|endpoint| endpoint.weight).sum();
+    let shown: Vec<String> = cluster
+        .endpoints
+        .iter()
+        .map(|endpoint| {
+            let label = if endpoint.factors.simulated {
+                "simulated"
+            } else {
+                "NOT labelled simulated"
+            };
+            format!(
+                "{} weight {} ({}, {label})",
+                endpoint.worker, endpoint.weight, endpoint.factors.card
+            )
+        })
+        .collect();
+    let unlike = matches!(&cluster.endpoints[..], [a, b] if a.weight != b.weight);
+    let labelled = cluster.endpoints.iter().all(|endpoint| endpoint.factors.simulated);
+    report.check(
+        "kilocard status",
+        "two unlike weights, labelled simulated",
+        shown.join(", "),
+        unlike && labelled,
+    );
+
+    let tally = tally::workers_in_lanes(testbed.gateway(), LANES, CALLS, &[("x-model-version", "v1")]).await?;
+    for endpoint in &cluster.endpoints {
+        let share = f64::from(endpoint.weight) / f64::from(weights);
+        let band = tally::binomial_band(CALLS, share);
+        let expected = format!(
+            "{:.1} % of the requests: {} to {} of {CALLS}",
+            share * 100.0,
+            band.start(),
+            band.end()
+        );
+        let served = tally.of(&endpoint.worker);
+        report.check(
+            &format!("traffic of {}", endpoint.worker),
+            expected,
+            served.to_string(),
+            band.contains(&served),
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,336 @@
+//! The mesh as real processes: etcd, the control plane, workers, Envoy, on ports that nobody else uses.
+//!
+//! A [`Testbed`] owns them all. [`Testbed::finish`] ends them in order and removes the run's folder; dropping a testbed
+//! instead (an error, a failed assertion) also ends them, and keeps the logs.
+
+pub mod control_plane;
+pub mod envoy;
+pub mod etcd;
+mod reserved_port;
+mod run;
+pub mod worker;
+
+use crate::client::Client;
+use crate::install::Install;
+use crate::poll::{self, DEADLINE};
+use crate::process::{GRACE, Process};
+use anyhow::{Context, Result, anyhow, bail};
+use control_plane::ControlPlane;
+use envoy::Envoy;
+use etcd::Etcd;
+use kilocard_registry::layout::Layout;
+use kilocard_registry::report::MeshReport;
+use nix::sys::signal::Signal;
+use run::Run;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Command, Output};
+use worker::{Worker, WorkerSpec};
+
+/// What to start.
+#[derive(Debug)]
+pub struct Builder {
+    name: String,
+    workers: Vec<WorkerSpec>,
+    documents: Vec<String>,
+}
+
+impl Builder {
+    /// Adds a worker.
+    #[must_use]
+    pub fn worker(mut self, spec: WorkerSpec) -> Self {
+        self.workers.push(spec);
+        self
+    }
+
+    /// Adds policy documents (YAML) that are applied before Envoy is awaited.
+    #[must_use]
+    pub fn policy(mut self, yaml: impl Into<String>) -> Self {
+        self.documents.push(yaml.into());
+        self
+    }
+
+    /// Starts everything and waits until a request to every version would be served.
+    ///
+    /// # Errors
+    /// If something is missing, does not start, or is not ready within the deadline; what was started is ended.
+    pub async fn start(self) -> Result<Testbed> {
+        let install = Install::locate()?;
+        let run = Run::create(&self.name)?;
+        match Testbed::assemble(self, install, run.clone()).await {
+            Ok(testbed) => Ok(testbed),
+            Err(error) => Err(error.context(format!("the testbed did not start; logs: {}", run.dir().display()))),
+        }
+    }
+}
+
+/// A running mesh.
+#[derive(Debug)]
+pub struct Testbed {
+    // Dropped in this order: etcd last, since a worker takes its record out of etcd when it ends.
+    workers: BTreeMap<String, Worker>,
+    envoy: Envoy,
+    control_plane: ControlPlane,
+    etcd: Etcd,
+    install: Install,
+    run: Run,
+    finished: bool,
+}
+
+impl Testbed {
+    /// A testbed of this name, which shows in its folder under `target/testbed/`.
+    pub fn builder(name: &str) -> Builder {
+        Builder {
+            name: name.to_owned(),
+            workers: Vec::new(),
+            documents: Vec::new(),
+        }
+    }
+
+    async fn assemble(builder: Builder, install: Install, run: Run) -> Result<Self> {
+        let etcd = Etcd::start(&install, run.dir()).await?;
+        let control_plane = ControlPlane::start(&install, run.dir(), &etcd.endpoint()).await?;
+        let mut workers = BTreeMap::new();
+        for spec in builder.workers {
+            let worker = Worker::start(&install, run.dir(), &etcd.endpoint(), spec)?;
+            workers.insert(worker.spec().id.clone(), worker);
+        }
+        let envoy = Envoy::start(&install, run.dir(), control_plane.xds())?;
+        let mut testbed = Self {
+            workers,
+            envoy,
+            control_plane,
+            etcd,
+            install,
+            run,
+            finished: false,
+        };
+        for yaml in &builder.documents {
+            testbed.apply(yaml).await?;
+        }
+        testbed.await_ready(!builder.documents.is_empty()).await?;
+        Ok(testbed)
+    }
+
+    async fn await_ready(&mut self, routed: bool) -> Result<()> {
+        for worker in self.workers.values_mut() {
+            worker.await_serving().await?;
+        }
+        let addresses: Vec<SocketAddr> = self.workers.values().filter_map(Worker::grpc).collect();
+        for address in addresses {
+            self.envoy.await_endpoint(address, true).await?;
+        }
+        if !routed {
+            return Ok(());
+        }
+        self.envoy.await_listener(self.gateway()).await?;
+        let targets: Vec<WorkerSpec> = self.workers.values().map(|worker| worker.spec().clone()).collect();
+        for spec in targets {
+            self.await_served(&spec.model, &spec.version).await?;
+        }
+        Ok(())
+    }
+
+    /// Waits until a request pinned to this version is served through Envoy.
+    ///
+    /// # Errors
+    /// After the deadline, with the last refusal.
+    pub async fn await_served(&mut self, model: &str, version: &str) -> Result<()> {
+        let client = self.client().await?;
+        let pin = [("x-model", model), ("x-model-version", version)];
+        poll::until(&format!("{model}/{version} to be served"), DEADLINE, async || {
+            self.check()?;
+            Ok(client.ready(&pin).await?)
+        })
+        .await
+        .map(drop)
+    }
+
+    /// # Errors
+    /// If a process that should run has ended; the error holds its last lines.
+    pub fn check(&mut self) -> Result<()> {
+        self.processes().into_iter().try_for_each(Process::check)
+    }
+
+    /// Where Envoy serves clients.
+    pub fn gateway(&self) -> SocketAddr {
+        self.control_plane.gateway()
+    }
+
+    /// A client on a connection of its own to Envoy.
+    ///
+    /// # Errors
+    /// If it cannot connect.
+    pub async fn client(&self) -> Result<Client> {
+        Client::connect(self.gateway()).await
+    }
+
+    /// etcd.
+    pub fn etcd(&mut self) -> &mut Etcd {
+        &mut self.etcd
+    }
+
+    /// The control plane.
+    pub fn control_plane(&mut self) -> &mut ControlPlane {
+        &mut self.control_plane
+    }
+
+    /// Envoy.
+    pub fn envoy(&mut self) -> &mut Envoy {
+        &mut self.envoy
+    }
+
+    /// A worker by id.
+    ///
+    /// # Errors
+    /// If there is none of this id.
+    pub fn worker(&mut self, id: &str) -> Result<&mut Worker> {
+        self.workers
+            .get_mut(id)
+            .with_context(|| format!("the testbed has no worker {id:?}"))
+    }
+
+    /// All workers, by id.
+    pub fn workers(&self) -> impl Iterator<Item = &Worker> {
+        self.workers.values()
+    }
+
+    /// Starts one more worker, or one that has ended again, and waits until Envoy has its endpoint.
+    ///
+    /// # Errors
+    /// If it does not start or its endpoint does not reach Envoy.
+    pub async fn start_worker(&mut self, spec: WorkerSpec) -> Result<()> {
+        let id = spec.id.clone();
+        let mut worker = Worker::start(&self.install, self.run.dir(), &self.etcd.endpoint(), spec)?;
+        worker.await_serving().await?;
+        let address = worker.grpc().context("a serving worker has an address")?;
+        self.workers.insert(id, worker);
+        self.envoy.await_endpoint(address, true).await
+    }
+
+    /// Process ids by name.
+    pub fn pids(&mut self) -> BTreeMap<String, u32> {
+        self.processes()
+            .into_iter()
+            .map(|process| (process.name().to_owned(), process.pid()))
+            .collect()
+    }
+
+    /// What is installed where.
+    pub fn install(&self) -> &Install {
+        &self.install
+    }
+
+    /// The run's folder, with the logs.
+    pub fn dir(&self) -> &Path {
+        self.run.dir()
+    }
+
+    /// The keys of this mesh in etcd.
+    pub fn layout(&self) -> Layout {
+        Layout::default()
+    }
+
+    /// Runs the real `kilocard` command line against this mesh.
+    ///
+    /// # Errors
+    /// If it cannot be run; its own failure is in the output's status.
+    pub async fn kilocard(&self, arguments: &[&str]) -> Result<Output> {
+        let mut command = Command::new(&self.install.cli);
+        command
+            .args(arguments)
+            .env("KILOCARD_ETCD", self.etcd.endpoint())
+            .env(
+                "KILOCARD_CONTROL_PLANE",
+                format!("http://{}", self.control_plane.admin()),
+            )
+            .env_remove("KILOCARD_ETCD_PREFIX");
+        tokio::task::spawn_blocking(move || command.output())
+            .await?
+            .context("run kilocard")
+    }
+
+    /// Applies policy documents through `kilocard apply -f`.
+    ///
+    /// # Errors
+    /// With the command's own words if it refuses.
+    pub async fn apply(&self, yaml: &str) -> Result<String> {
+        let file = tempfile::Builder::new().suffix(".yaml").tempfile_in(self.run.dir())?;
+        std::fs::write(file.path(), yaml)?;
+        let output = self.kilocard(&["apply", "-f", &file.path().to_string_lossy()]).await?;
+        said(&output)
+    }
+
+    /// The report of `kilocard status --output json`.
+    ///
+    /// # Errors
+    /// With the command's own words if it fails.
+    pub async fn status(&self) -> Result<MeshReport> {
+        let output = self.kilocard(&["status", "--output", "json"]).await?;
+        let text = said(&output)?;
+        serde_json::from_str(&text).with_context(|| format!("kilocard status printed {text}"))
+    }
+
+    /// Ends everything in order and removes the run's folder.
+    ///
+    /// # Errors
+    /// If a process does not end by itself after SIGTERM.
+    pub async fn finish(mut self) -> Result<()> {
+        let mut failed = Vec::new();
+        let last = self.etcd.process_mut().map(|process| process.pid());
+        let mut front: Vec<&mut Process> = self
+            .processes()
+            .into_iter()
+            .filter(|process| Some(process.pid()) != last)
+            .collect();
+        front.iter().for_each(|process| process.signal(Signal::SIGTERM));
+        for process in &mut front {
+            if let Err(error) = process.terminate(GRACE).await {
+                failed.push(anyhow!("{error:#}; {}", process.tail()));
+            }
+        }
+        self.etcd.stop().await?;
+        if let Some(error) = failed.into_iter().next() {
+            return Err(error);
+        }
+        self.finished = true;
+        Ok(())
+    }
+
+    fn processes(&mut self) -> Vec<&mut Process> {
+        let workers = self.workers.values_mut().filter_map(Worker::process_mut);
+        let single = [
+            self.envoy.process_mut(),
+            self.control_plane.process_mut(),
+            self.etcd.process_mut(),
+        ];
+        workers.chain(single.into_iter().flatten()).collect()
+    }
+}
+
+impl Drop for Testbed {
+    fn drop(&mut self) {
+        // All are told at once, etcd excepted; the fields then wait for each.
+        let etcd = self.etcd.process_mut().map(|process| process.pid());
+        for process in self.processes() {
+            if Some(process.pid()) != etcd {
+                process.signal(Signal::SIGTERM);
+            }
+        }
+        self.run.close(self.finished);
+    }
+}
+
+fn said(output: &Output) -> Result<String> {
+    let out = String::from_utf8_lossy(&output.stdout);
+    if !output.status.success() {
+        bail!(
+            "kilocard ended with {}: {}{}",
+            output.status,
+            out,
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+    Ok(out.into_owned())
+}
