@@ -2,5 +2,56 @@
 //!
 //! Owns: what a client has been sent, what it acknowledged or refused, what it is owed. Must not know: protobuf, gRPC,
 //! sockets, clocks, what a resource means. Source: Envoy's `xds_protocol` specification, quoted where implemented.
+//!
+//! A transport makes one [`delta::Stream`] or [`sotw::Stream`] for every gRPC stream, hands it each request, and after
+//! every request and every new [`snapshot::Snapshot`] asks `next_response` until it says `None`. It may ask as late as it
+//! likes: nothing is queued here, so a client that reads slowly is later given the newest state and nothing in between.
+//!
+//! # Order across types: make before break
+//!
+//! The spec asks that "CDS updates (if any) must always be pushed first", that endpoints follow clusters, listeners follow
+//! both, routes follow listeners, and that "stale CDS clusters and related EDS endpoints (ones no longer being referenced)
+//! can then be removed". Types are therefore considered in the order of [`snapshot::ResourceType::ALL`], each with at most
+//! one unanswered response, under these rules. A type to which the client has not subscribed never holds up another.
+//!
+//! 1. Clusters and endpoints never wait. In particular endpoints do not wait for the answer to the clusters before them:
+//!    Envoy withholds that ACK until all its clusters are warm, and they become warm only by their endpoints.
+//! 2. Listeners, routes and extensions wait until clusters and endpoints have been answered. For Envoy the ACK of clusters
+//!    then means that they are warm, so a route never names a cluster that cannot take a request yet.
+//! 3. Among listeners, routes and extensions a later type waits while an earlier one has something *unsent*, but not for
+//!    its answer: a client applies a stream in order, and a listener may need its routes and extensions to become warm.
+//! 4. Removals of clusters wait until listeners, routes and extensions are all sent and *accepted*: a client that refused
+//!    its new routes still uses the old ones, and the clusters behind them. (State of the world has no removals on the wire:
+//!    there a removed cluster simply stays in the responses for as long.) Removals of endpoints wait for the same, and for
+//!    the answer to the removal of their clusters.
+//! 5. A NACK counts as an answer for rules 2 and 3, so one bad resource does not freeze the rest.
+//!
+//! An answer to a question goes at once: a name that is subscribed to and does not exist is reported as removed whatever
+//! rule 4 says.
+//!
+//! # Endpoints of a changed cluster
+//!
+//! "Warming of Cluster is completed only when a new ClusterLoadAssignment response is supplied by management server even
+//! though there is no change in endpoints." A response that changes a cluster that the client already has therefore makes
+//! the endpoints of the same name owed again, on both protocols and across a reconnect.
+//!
+//! # Refusals
+//!
+//! A NACK refuses a whole response; which of its resources was at fault, and whether the others were applied, is not known.
+//! The same combination is never sent again. As soon as one of its members changes, or the client asks again, all members
+//! are offered anew; other resources of the type are not affected meanwhile.
+#![cfg_attr(
+    not(test),
+    deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
+)]
 
+pub mod delta;
+mod interest;
+mod ledger;
+mod multiplex;
+pub mod report;
 pub mod snapshot;
+pub mod sotw;
+mod substream;
+
+pub use interest::{MAX_NAMES, ProtocolError};

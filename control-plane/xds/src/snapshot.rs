@@ -65,6 +65,18 @@ impl Version {
         Self::from_digest(Sha256::new().chain_update(body))
     }
 
+    /// The version of a collection: a hash over names and versions, in the order given (callers give it sorted by name).
+    pub fn over<'a>(resources: impl IntoIterator<Item = &'a Arc<Resource>>) -> Self {
+        let mut digest = Sha256::new();
+        for resource in resources {
+            digest.update(resource.name.as_bytes());
+            digest.update([0]);
+            digest.update(resource.version.as_str());
+            digest.update([0]);
+        }
+        Self::from_digest(digest)
+    }
+
     fn from_digest(digest: Sha256) -> Self {
         let hex = digest
             .finalize()

@@ -1,0 +1,142 @@
+//! The incremental protocol ("delta"): resources come and go by name.
+
+use crate::interest::{ProtocolError, WILDCARD};
+use crate::ledger::Removals;
+use crate::multiplex::Multiplex;
+use crate::report::{Answer, TypeReport};
+use crate::snapshot::{Resource, ResourceType, Snapshot, Version};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// What a client says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// The type it is about.
+    pub kind: ResourceType,
+    /// Nonce of the response that it answers; empty for a first or spontaneous request.
+    pub nonce: String,
+    /// Names to add to the subscription; `*` for all.
+    pub subscribe: Vec<String>,
+    /// Names to take from the subscription.
+    pub unsubscribe: Vec<String>,
+    /// What the client holds from an earlier stream, by name; counts in the first request of a type only.
+    pub initial_versions: BTreeMap<String, Version>,
+    /// Why it refuses the response, in its own words.
+    pub error: Option<String>,
+}
+
+impl Request {
+    /// A request that says nothing yet.
+    pub fn new(kind: ResourceType) -> Self {
+        Self {
+            kind,
+            nonce: String::new(),
+            subscribe: Vec::new(),
+            unsubscribe: Vec::new(),
+            initial_versions: BTreeMap::new(),
+            error: None,
+        }
+    }
+}
+
+/// What goes to the client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Response {
+    /// The type it is about.
+    pub kind: ResourceType,
+    /// To be repeated in the answer.
+    pub nonce: String,
+    /// Version of the whole type, "present for debugging purposes only".
+    pub system_version: Version,
+    /// New and changed resources, each name once.
+    pub resources: Vec<Arc<Resource>>,
+    /// Names that do not exist, or no longer.
+    pub removed: Vec<String>,
+}
+
+/// One stream. See the crate's documentation for the order in which it speaks.
+#[derive(Debug, Default)]
+pub struct Stream {
+    multiplex: Multiplex,
+}
+
+impl Stream {
+    /// A stream on which nothing has been said.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes a request and says how it answered an earlier response.
+    ///
+    /// # Errors
+    ///
+    /// [`ProtocolError`]: the subscription is larger than what is served; the stream has to end.
+    pub fn on_request(&mut self, request: Request) -> Result<Answer, ProtocolError> {
+        let Request {
+            kind,
+            nonce,
+            subscribe,
+            unsubscribe,
+            mut initial_versions,
+            error,
+        } = request;
+        if kind == ResourceType::Endpoints {
+            // A version brought along says nothing about a cluster that has changed since and waits for its endpoints.
+            initial_versions.retain(|name, _| !self.multiplex.rewarming(name));
+        }
+        let (substream, first) = self.multiplex.open(kind, Removals::Named);
+        substream.interest.check_growth(kind, subscribe.len())?;
+        let answer = substream.answer(&nonce, error);
+        // "The server must honor changes to the subscription state even if the nonce is stale."
+        if first && subscribe.is_empty() && unsubscribe.is_empty() {
+            // "... having never sent a request on the stream for that resource type with a non-empty
+            // resource_names_subscribe field, the server should treat that identically to how it would treat the client
+            // having explicitly subscribed to "*"." A later request without names says nothing new, and after the wildcard
+            // has been unsubscribed "it is not interpreted as a wildcard subscription", hence the first only.
+            substream.subscribe(WILDCARD.to_owned());
+        }
+        for name in &unsubscribe {
+            let explicit = substream.interest.names().contains(name);
+            substream.unsubscribe(name);
+            if explicit && substream.interest.wildcard() {
+                // "The server must send a response that includes the specific resource in either the removed_resources
+                // field (if it is not included in the wildcard) or in the resources field (if it is included)."
+                substream.owe(name);
+            }
+        }
+        for name in subscribe {
+            substream.subscribe(name);
+        }
+        if first && !initial_versions.is_empty() {
+            // "The Incremental xDS client may tell the server of its known resources to avoid resending them."
+            substream.brought_along();
+            for (name, version) in initial_versions {
+                if substream.interest.wants(&name) {
+                    substream.ledger.recall(name, version);
+                }
+            }
+        }
+        Ok(answer)
+    }
+
+    /// The next response, if there is one to send now. To be asked until it says `None`, after every request and for every
+    /// new snapshot. For an unchanged snapshot it costs a comparison a type.
+    pub fn next_response(&mut self, snapshot: &Snapshot) -> Option<Response> {
+        let (kind, plan) = self.multiplex.next(snapshot)?;
+        let system_version = snapshot.set(kind)?.version().clone();
+        let contents = (plan.send.as_slice(), plan.remove.as_slice());
+        let nonce = self.multiplex.commit(kind, system_version.clone(), contents, snapshot);
+        Some(Response {
+            kind,
+            nonce,
+            system_version,
+            resources: plan.send,
+            removed: plan.remove,
+        })
+    }
+
+    /// How far the client is: the types it has asked for, in sending order.
+    pub fn report(&self) -> Vec<TypeReport> {
+        self.multiplex.report()
+    }
+}

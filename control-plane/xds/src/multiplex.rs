@@ -1,0 +1,163 @@
+//! All types of one stream, and the order among them. The rules are in the crate's documentation and are cited by number.
+
+use crate::ledger::{Members, Plan, Removals};
+use crate::report::TypeReport;
+use crate::snapshot::{Resource, ResourceType, Snapshot, Version};
+use crate::substream::Substream;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// What clusters and endpoints must be in place for.
+const REFERRERS: [ResourceType; 3] = [ResourceType::Listener, ResourceType::Route, ResourceType::Extension];
+
+/// The substreams of one stream.
+#[derive(Debug, Default)]
+pub(crate) struct Multiplex {
+    substreams: BTreeMap<ResourceType, Substream>,
+    nonces: u64,
+    /// Clusters changed on this stream whose endpoints have not been sent since.
+    rewarming: BTreeSet<String>,
+}
+
+impl Multiplex {
+    /// The substream of a type, and whether this is the first request for it.
+    pub(crate) fn open(&mut self, kind: ResourceType, removals: Removals) -> (&mut Substream, bool) {
+        let first = !self.substreams.contains_key(&kind);
+        (
+            self.substreams.entry(kind).or_insert_with(|| Substream::new(removals)),
+            first,
+        )
+    }
+
+    pub(crate) fn get(&self, kind: ResourceType) -> Option<&Substream> {
+        self.substreams.get(&kind)
+    }
+
+    pub(crate) fn get_mut(&mut self, kind: ResourceType) -> Option<&mut Substream> {
+        self.substreams.get_mut(&kind)
+    }
+
+    /// Whether the endpoints of that name are awaited by a cluster, whatever version of them the client holds.
+    pub(crate) fn rewarming(&self, name: &str) -> bool {
+        self.rewarming.contains(name)
+    }
+
+    /// The next type with something to send, and what.
+    pub(crate) fn next(&mut self, snapshot: &Snapshot) -> Option<(ResourceType, Plan)> {
+        for (kind, substream) in &mut self.substreams {
+            if let Some(set) = snapshot.set(*kind) {
+                substream.observe(set);
+            }
+        }
+        ResourceType::ALL.into_iter().find_map(|kind| {
+            let set = snapshot.set(kind)?;
+            let substream = self.get(kind)?;
+            if substream.in_flight() || substream.idle() || !self.may_send(kind, snapshot) {
+                return None;
+            }
+            let hold = !self.may_remove(kind, snapshot);
+            Some((kind, self.get_mut(kind)?.plan(set, hold)?))
+        })
+    }
+
+    /// Rules 1 to 3. Types are visited in order, so an earlier type has something unsent only if it is in flight.
+    fn may_send(&self, kind: ResourceType, snapshot: &Snapshot) -> bool {
+        if !REFERRERS.contains(&kind) {
+            return true;
+        }
+        !self.in_flight(ResourceType::Cluster)
+            && !self.in_flight(ResourceType::Endpoints)
+            && REFERRERS
+                .into_iter()
+                .take_while(|earlier| *earlier != kind)
+                .all(|earlier| !self.unsent(earlier, snapshot))
+    }
+
+    /// Rule 4.
+    fn may_remove(&self, kind: ResourceType, snapshot: &Snapshot) -> bool {
+        let referrers_accepted = || {
+            REFERRERS.into_iter().all(|referrer| {
+                let refused = self
+                    .get(referrer)
+                    .is_some_and(|substream| substream.ledger.stands_refused());
+                !refused && !self.in_flight(referrer) && !self.unsent(referrer, snapshot)
+            })
+        };
+        match kind {
+            ResourceType::Cluster => referrers_accepted(),
+            ResourceType::Endpoints => !self.in_flight(ResourceType::Cluster) && referrers_accepted(),
+            ResourceType::Listener | ResourceType::Route | ResourceType::Extension => true,
+        }
+    }
+
+    fn in_flight(&self, kind: ResourceType) -> bool {
+        self.get(kind).is_some_and(Substream::in_flight)
+    }
+
+    fn unsent(&self, kind: ResourceType, snapshot: &Snapshot) -> bool {
+        match (self.get(kind), snapshot.set(kind)) {
+            (Some(substream), Some(set)) => substream.unsent(set),
+            _ => false,
+        }
+    }
+
+    /// A response goes out; returns its nonce. "The nonce is valid only in the context of an individual xDS stream": a
+    /// counter will do.
+    pub(crate) fn commit(
+        &mut self,
+        kind: ResourceType,
+        version: Version,
+        (resources, removed): (&[Arc<Resource>], &[String]),
+        snapshot: &Snapshot,
+    ) -> String {
+        self.nonces += 1;
+        let nonce = self.nonces.to_string();
+        match kind {
+            ResourceType::Cluster => self.rewarm(resources, removed, snapshot),
+            ResourceType::Endpoints => resources.iter().for_each(|resource| {
+                self.rewarming.remove(&resource.name);
+            }),
+            _ => {}
+        }
+        let members: Members = resources
+            .iter()
+            .map(|resource| (resource.name.clone(), Some(resource.version.clone())))
+            .chain(removed.iter().map(|name| (name.clone(), None)))
+            .collect();
+        if let Some(substream) = self.get_mut(kind) {
+            substream.commit(nonce.clone(), version, members);
+        }
+        nonce
+    }
+
+    /// Endpoints of changed clusters are owed again. The endpoints of a cluster bear its name.
+    fn rewarm(&mut self, clusters: &[Arc<Resource>], removed: &[String], snapshot: &Snapshot) {
+        for name in removed {
+            self.rewarming.remove(name);
+        }
+        let changed: Vec<String> = self.get(ResourceType::Cluster).map_or_else(Vec::new, |substream| {
+            let changed = clusters.iter().filter(|cluster| substream.ledger.replaces(cluster));
+            changed.map(|cluster| cluster.name.clone()).collect()
+        });
+        let endpoints = self.substreams.get_mut(&ResourceType::Endpoints);
+        if let (Some(endpoints), Some(set)) = (endpoints, snapshot.set(ResourceType::Endpoints)) {
+            for name in &changed {
+                if endpoints.interest.wants(name) && set.get(name).is_some() {
+                    endpoints.owe(name);
+                }
+            }
+        }
+        self.rewarming.extend(changed);
+    }
+
+    /// How far the client is, type by type in sending order.
+    pub(crate) fn report(&self) -> Vec<TypeReport> {
+        let reports = self.substreams.iter().map(|(kind, substream)| TypeReport {
+            kind: *kind,
+            acked_version: substream.acked().cloned(),
+            in_flight: substream.in_flight(),
+            nack: substream.nack().cloned(),
+        });
+        reports.collect()
+    }
+}

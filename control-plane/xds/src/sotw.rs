@@ -1,0 +1,194 @@
+//! The state-of-the-world protocol: every request names all that is wanted; for clusters and listeners every response names
+//! all that there is.
+
+use crate::interest::{ProtocolError, WILDCARD};
+use crate::ledger::{Plan, Removals};
+use crate::multiplex::Multiplex;
+use crate::report::{Answer, TypeReport};
+use crate::snapshot::{Resource, ResourceSet, ResourceType, Snapshot, Version};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// What a client says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// The type it is about.
+    pub kind: ResourceType,
+    /// The version it uses; empty for none. Counts in the first request of a type only, see [`Stream::on_request`].
+    pub version: String,
+    /// Nonce of the response that it answers; empty for the first request.
+    pub nonce: String,
+    /// All names it is interested in, `*` for all.
+    pub names: Vec<String>,
+    /// Why it refuses the response, in its own words.
+    pub error: Option<String>,
+}
+
+impl Request {
+    /// A first request without names.
+    pub fn new(kind: ResourceType) -> Self {
+        Self {
+            kind,
+            version: String::new(),
+            nonce: String::new(),
+            names: Vec::new(),
+            error: None,
+        }
+    }
+}
+
+/// What goes to the client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Response {
+    /// The type it is about.
+    pub kind: ResourceType,
+    /// Content hash over all that this client is to hold of the type.
+    pub version: Version,
+    /// To be repeated in the answer.
+    pub nonce: String,
+    /// Clusters, listeners: everything, and what is missing is removed. Others: what is new or changed.
+    pub resources: Vec<Arc<Resource>>,
+}
+
+/// One stream. See the crate's documentation for the order in which it speaks.
+#[derive(Debug, Default)]
+pub struct Stream {
+    multiplex: Multiplex,
+    /// Versions that the client brought along, not compared with a snapshot yet.
+    claims: BTreeMap<ResourceType, String>,
+    /// What the last full response named, for removals that have to wait.
+    served: BTreeMap<ResourceType, BTreeMap<String, Arc<Resource>>>,
+    /// Types for which names have been given: an empty list means "nothing" from then on.
+    named: BTreeSet<ResourceType>,
+}
+
+impl Stream {
+    /// A stream on which nothing has been said.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes a request and says how it answered an earlier response.
+    ///
+    /// A version without a nonce comes from an earlier stream. "Servers may decide to optimize by not resending resources
+    /// that the client had already seen on the previous stream, but only if they know that the client is not subscribing to
+    /// a new resource [...] it is generally safe for servers to do this optimization for LDS and CDS when the only
+    /// subscription is a wildcard subscription": done then, and then only. All else, endpoints above all, is sent again:
+    /// a cluster may be waiting for it.
+    ///
+    /// # Errors
+    ///
+    /// [`ProtocolError`]: the subscription is larger than what is served; the stream has to end.
+    pub fn on_request(&mut self, request: Request) -> Result<Answer, ProtocolError> {
+        let Request {
+            kind,
+            version,
+            nonce,
+            names,
+            error,
+        } = request;
+        let removals = if kind.full_state() {
+            Removals::ByAbsence
+        } else {
+            Removals::Untold
+        };
+        let (substream, first) = self.multiplex.open(kind, removals);
+        let mut wanted: BTreeSet<String> = names.into_iter().collect();
+        let gone: Vec<String> = substream.interest.names().difference(&wanted).cloned().collect();
+        let new: Vec<String> = wanted.difference(substream.interest.names()).cloned().collect();
+        substream.interest.check_growth(kind, new.len())?;
+        let answer = substream.answer(&nonce, error);
+        if !wanted.is_empty() {
+            self.named.insert(kind);
+        }
+        let wildcard = wanted.remove(WILDCARD) || !self.named.contains(&kind);
+        for name in gone {
+            substream.unsubscribe(&name);
+        }
+        // "When the client sends a new request that changes the set of resources being requested, the server must resend any
+        // newly requested resources, even if it previously sent those resources without having been asked for them."
+        for name in new.into_iter().filter(|name| name != WILDCARD) {
+            substream.subscribe(name);
+        }
+        match (substream.interest.wildcard(), wildcard) {
+            (false, true) => substream.subscribe(WILDCARD.to_owned()),
+            (true, false) => substream.unsubscribe(WILDCARD),
+            _ => {}
+        }
+        if first && nonce.is_empty() && !version.is_empty() && kind.full_state() && substream.interest.only_wildcard() {
+            self.claims.insert(kind, version);
+        }
+        Ok(answer)
+    }
+
+    /// The next response, if there is one to send now. To be asked until it says `None`, after every request and for every
+    /// new snapshot. For an unchanged snapshot it costs a comparison a type.
+    pub fn next_response(&mut self, snapshot: &Snapshot) -> Option<Response> {
+        self.check_claims(snapshot);
+        let (kind, plan) = self.multiplex.next(snapshot)?;
+        let set = snapshot.set(kind)?;
+        let (version, resources) = self.contents(kind, set, &plan);
+        let nonce = self
+            .multiplex
+            .commit(kind, version.clone(), (&resources, &plan.remove), snapshot);
+        if kind.full_state() {
+            let served = resources
+                .iter()
+                .map(|resource| (resource.name.clone(), Arc::clone(resource)))
+                .collect();
+            self.served.insert(kind, served);
+        }
+        Some(Response {
+            kind,
+            version,
+            nonce,
+            resources,
+        })
+    }
+
+    /// Compares what clients brought along with what is served.
+    fn check_claims(&mut self, snapshot: &Snapshot) {
+        for (kind, claim) in std::mem::take(&mut self.claims) {
+            let (Some(set), Some(substream)) = (snapshot.set(kind), self.multiplex.get_mut(kind)) else {
+                continue;
+            };
+            if claim == set.version().as_str() {
+                substream.adopt(set);
+                let served = set
+                    .iter()
+                    .map(|resource| (resource.name.clone(), Arc::clone(resource)))
+                    .collect();
+                self.served.insert(kind, served);
+            }
+        }
+    }
+
+    /// The version and the resources of a response.
+    fn contents(&self, kind: ResourceType, set: &ResourceSet, plan: &Plan) -> (Version, Vec<Arc<Resource>>) {
+        let interest = self.multiplex.get(kind).map(|substream| &substream.interest);
+        let wanted = || {
+            set.iter()
+                .filter(|resource| interest.is_some_and(|interest| interest.wants(&resource.name)))
+        };
+        if !kind.full_state() {
+            return (Version::over(wanted()), plan.send.clone());
+        }
+        // "The server must include the complete state of the world, meaning that all resources of the relevant type that are
+        // needed by the client must be included, even if they did not change since the last response."
+        let served = self.served.get(&kind);
+        let held = plan.held.iter().filter_map(|name| served?.get(name));
+        let all: BTreeMap<&str, &Arc<Resource>> = wanted()
+            .chain(held)
+            .map(|resource| (resource.name.as_str(), resource))
+            .collect();
+        (
+            Version::over(all.values().copied()),
+            all.into_values().cloned().collect(),
+        )
+    }
+
+    /// How far the client is: the types it has asked for, in sending order.
+    pub fn report(&self) -> Vec<TypeReport> {
+        self.multiplex.report()
+    }
+}

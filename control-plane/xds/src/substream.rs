@@ -1,0 +1,174 @@
+//! One resource type on one stream: "each resource type is treated as a separate logical stream within the aggregated
+//! stream".
+
+use crate::interest::{Interest, WILDCARD};
+use crate::ledger::{Ledger, Members, Plan, Removals};
+use crate::report::{Answer, Nack};
+use crate::snapshot::{ResourceSet, Version};
+
+/// A response that the client has not answered.
+#[derive(Debug)]
+struct Outstanding {
+    nonce: String,
+    version: Version,
+    members: Members,
+}
+
+/// The state of one type.
+#[derive(Debug)]
+pub(crate) struct Substream {
+    pub(crate) interest: Interest,
+    pub(crate) ledger: Ledger,
+    outstanding: Option<Outstanding>,
+    acked: Option<Version>,
+    nack: Option<Nack>,
+    /// The set that was last looked at.
+    seen: Option<Version>,
+    /// Whether there may be something to say. False only if a look at `seen` found nothing.
+    dirty: bool,
+    /// Whether removals wait for other types.
+    holding: bool,
+    /// The next response goes even if it is empty.
+    must_answer: bool,
+}
+
+impl Substream {
+    pub(crate) fn new(removals: Removals) -> Self {
+        Self {
+            interest: Interest::default(),
+            ledger: Ledger::new(removals),
+            outstanding: None,
+            acked: None,
+            nack: None,
+            seen: None,
+            dirty: true,
+            holding: false,
+            must_answer: false,
+        }
+    }
+
+    /// Subscribes to a name. "The server must still provide those resources in the response; due to implementation details
+    /// hidden from the server, the client may have "forgotten" those resources despite apparently remaining subscribed."
+    pub(crate) fn subscribe(&mut self, name: String) {
+        self.dirty = true;
+        if name == WILDCARD {
+            self.interest.set_wildcard(true);
+            self.ledger.owe_everything();
+            // A client that starts waits for an answer, even if it is that there is nothing.
+            self.must_answer = true;
+        } else {
+            self.ledger.owe(&name);
+            self.interest.insert(name);
+        }
+    }
+
+    /// Ends the subscription to a name. "It can simply ignore these phantom unsubscriptions."
+    pub(crate) fn unsubscribe(&mut self, name: &str) {
+        self.dirty = true;
+        if name == WILDCARD {
+            self.interest.set_wildcard(false);
+            self.must_answer = false;
+            self.ledger.forget_unwanted(&self.interest);
+        } else if self.interest.remove(name) && !self.interest.wildcard() {
+            self.ledger.forget(name);
+        }
+    }
+
+    /// The client brought versions along; there is nothing that it waits for.
+    pub(crate) fn brought_along(&mut self) {
+        self.must_answer = false;
+    }
+
+    /// The client holds exactly this set, and says so by its version.
+    pub(crate) fn adopt(&mut self, set: &ResourceSet) {
+        for resource in set.iter() {
+            self.ledger.recall(resource.name.clone(), resource.version.clone());
+        }
+        self.acked = Some(set.version().clone());
+        self.must_answer = false;
+    }
+
+    /// The name gets an answer whatever the client holds.
+    pub(crate) fn owe(&mut self, name: &str) {
+        self.ledger.owe(name);
+        self.dirty = true;
+    }
+
+    /// Takes what a request says about the outstanding response. "ACK or NACK is determined by the absence or presence of
+    /// error_detail", never by comparing versions. Any other nonce is stale and says nothing.
+    pub(crate) fn answer(&mut self, nonce: &str, error: Option<String>) -> Answer {
+        let Some(outstanding) = self.outstanding.take_if(|outstanding| outstanding.nonce == nonce) else {
+            return Answer::None;
+        };
+        let Some(message) = error else {
+            self.nack = None;
+            self.acked = Some(outstanding.version.clone());
+            return Answer::Ack(outstanding.version);
+        };
+        self.ledger.refuse(&self.interest, outstanding.members);
+        // What was refused may have been replaced meanwhile: compare again.
+        self.seen = None;
+        let nack = Nack {
+            version: outstanding.version,
+            message,
+        };
+        self.nack = Some(nack.clone());
+        Answer::Nack(nack)
+    }
+
+    /// Takes notice of the set served now. Costs one comparison when it has not changed.
+    pub(crate) fn observe(&mut self, set: &ResourceSet) {
+        if self.seen.as_ref() != Some(set.version()) {
+            self.seen = Some(set.version().clone());
+            self.dirty = true;
+            self.ledger.observe(set);
+        }
+    }
+
+    /// Whether a look is worth it.
+    pub(crate) fn idle(&self) -> bool {
+        !self.dirty && !self.holding
+    }
+
+    /// Whether the client lacks something of the set.
+    pub(crate) fn unsent(&self, set: &ResourceSet) -> bool {
+        self.dirty && (self.must_answer || !self.ledger.plan(&self.interest, set, true).is_empty())
+    }
+
+    /// What to send now; `None` if there is nothing.
+    pub(crate) fn plan(&mut self, set: &ResourceSet, hold: bool) -> Option<Plan> {
+        let plan = self.ledger.plan(&self.interest, set, hold);
+        self.holding = !plan.held.is_empty();
+        if plan.is_empty() && !self.must_answer {
+            self.ledger.settle();
+            self.dirty = false;
+            return None;
+        }
+        Some(plan)
+    }
+
+    /// A response goes out.
+    pub(crate) fn commit(&mut self, nonce: String, version: Version, members: Members) {
+        self.ledger.commit(&self.interest, &members);
+        self.outstanding = Some(Outstanding {
+            nonce,
+            version,
+            members,
+        });
+        self.must_answer = false;
+        self.dirty = false;
+    }
+
+    /// Whether a response has not been answered.
+    pub(crate) fn in_flight(&self) -> bool {
+        self.outstanding.is_some()
+    }
+
+    pub(crate) fn acked(&self) -> Option<&Version> {
+        self.acked.as_ref()
+    }
+
+    pub(crate) fn nack(&self) -> Option<&Nack> {
+        self.nack.as_ref()
+    }
+}
