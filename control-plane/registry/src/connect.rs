@@ -3,10 +3,13 @@
 use crate::layout::{DEFAULT_PREFIX, InvalidPrefix, Layout};
 use clap::Args;
 use etcd_client::{Client, ConnectOptions};
+use std::error::Error;
 use std::time::Duration;
 
-/// A dead connection is noticed within this time: etcd may vanish without a FIN.
-const KEEP_ALIVE: Duration = Duration::from_secs(3);
+/// A dead connection is noticed within these two: etcd may vanish without a FIN. etcd takes pings more often than every
+/// 5 s (its `--grpc-keepalive-min-time`) for abuse and answers them by closing the connection.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(6);
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The flags for reaching etcd, flattened into each binary's own.
 #[derive(Args, Clone, Debug)]
@@ -34,7 +37,10 @@ pub enum ConnectError {
     #[error(transparent)]
     Prefix(#[from] InvalidPrefix),
     /// No endpoint answered.
-    #[error("cannot reach etcd at {endpoints}: {source}; is it running, and is --etcd right?")]
+    #[error(
+        "cannot reach etcd at {endpoints}: {}; is it running, and is --etcd right?",
+        root_cause(source)
+    )]
     Unreachable {
         /// What was tried.
         endpoints: String,
@@ -65,7 +71,9 @@ impl EtcdArgs {
         let options = ConnectOptions::new()
             .with_connect_timeout(self.timeout())
             .with_timeout(self.timeout())
-            .with_keep_alive(KEEP_ALIVE, KEEP_ALIVE);
+            .with_keep_alive(KEEP_ALIVE_INTERVAL, KEEP_ALIVE_TIMEOUT)
+            // A member that a partition cut off from the majority says so, instead of keeping a silent watch open.
+            .with_require_leader(true);
         let unreachable = |source| ConnectError::Unreachable {
             endpoints: self.endpoints.join(", "),
             source,
@@ -76,4 +84,20 @@ impl EtcdArgs {
         client.status().await.map_err(unreachable)?;
         Ok(client)
     }
+}
+
+/// The innermost cause, such as "Connection refused": the layers above it only repeat that something failed.
+fn root_cause(error: &etcd_client::Error) -> String {
+    let mut cause: &dyn Error = match error {
+        // A status shows its source in its own text, in debug form.
+        etcd_client::Error::GRpcStatus(status) => match status.source() {
+            Some(source) => source,
+            None => return status.message().to_owned(),
+        },
+        other => other,
+    };
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
 }

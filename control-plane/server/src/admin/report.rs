@@ -1,0 +1,75 @@
+//! The status report, from the same placement that proxies are configured by. Pure.
+
+use crate::model::Mesh;
+use crate::snapshot::placement::place;
+use crate::source::Health;
+use kilocard_registry::report::{
+    ClusterReport, ControlPlaneReport, EndpointReport, MeshReport, NodeReport, PolicyReport, RejectedRecord,
+};
+
+/// The report as of now.
+pub fn report(mesh: &Mesh, health: &Health, snapshot_version: String, nodes: Vec<NodeReport>) -> MeshReport {
+    MeshReport {
+        control_plane: ControlPlaneReport {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            etcd_connected: health.is_connected(),
+            etcd_revision: health.revision.get(),
+            snapshot_version,
+        },
+        policies: policies(mesh),
+        clusters: clusters(mesh),
+        rejected_records: mesh
+            .rejected
+            .iter()
+            .map(|(key, reason)| RejectedRecord {
+                key: key.clone(),
+                reason: reason.clone(),
+            })
+            .collect(),
+        nodes,
+    }
+}
+
+fn policies(mesh: &Mesh) -> Vec<PolicyReport> {
+    let verdicts = mesh.verdicts.iter();
+    verdicts
+        .map(|(id, status)| PolicyReport {
+            kind: id.kind.clone(),
+            name: id.name.clone(),
+            status: status.clone(),
+        })
+        .collect()
+}
+
+fn clusters(mesh: &Mesh) -> Vec<ClusterReport> {
+    let placement = place(mesh).into_iter();
+    placement
+        .map(|(served, placed)| ClusterReport {
+            model: served.model,
+            version: served.version,
+            endpoints: placed
+                .into_iter()
+                .map(|(worker, placed)| EndpointReport {
+                    worker,
+                    address: placed.address.to_string(),
+                    weight: placed.weighed.weight,
+                    factors: placed.weighed.factors,
+                })
+                .collect(),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::snapshot::tests::mesh;
+
+    #[test]
+    fn the_report_shows_what_proxies_are_given() {
+        let mut mesh = mesh();
+        mesh.rejected.insert("/kilocard/v1/workers/x".into(), "because".into());
+        let report = report(&mesh, &Health::default(), "v".into(), vec![]);
+        insta::assert_json_snapshot!(report);
+    }
+}

@@ -1,0 +1,277 @@
+//! Which policy documents are in force. Pure.
+//!
+//! A document is admitted when it is valid alone and together with all others in force. One that is not leaves the last
+//! good document of its key in force; a key that is deleted takes its document with it. Which document of a conflicting
+//! pair wins depends on which was in force first, so that knowledge must outlive this process: [`Admission::recover`]
+//! takes it from the verdicts that stand in etcd and from etcd's history.
+
+use crate::model::PolicyInForce;
+use crate::model::inventory::RecordedStatus;
+use kilocard_policy::Policy;
+use kilocard_policy::config::{self, Document, Violation};
+use kilocard_registry::layout::PolicyId;
+use kilocard_registry::policy_status::{PolicyError, PolicyState, PolicyStatus};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// A document as it stands in etcd, not judged yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    /// `mod_revision` of the document.
+    pub revision: i64,
+    /// Its JSON.
+    pub json: Arc<[u8]>,
+}
+
+/// A document that was in force when the verdicts in etcd were written and whose key has been overwritten since.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// Whose.
+    pub id: PolicyId,
+    /// At which revision etcd's history shows it.
+    pub revision: i64,
+}
+
+/// The judge, with what it admitted so far.
+#[derive(Debug, Default)]
+pub struct Admission {
+    in_force: BTreeMap<PolicyId, PolicyInForce>,
+    verdicts: BTreeMap<PolicyId, PolicyStatus>,
+    /// Last good documents that etcd's history no longer holds, by their revision.
+    lost: BTreeMap<PolicyId, i64>,
+}
+
+/// A valid document on trial together with the others.
+struct Trial {
+    id: PolicyId,
+    policy: PolicyInForce,
+}
+
+impl Admission {
+    /// What has to be fetched from etcd's history before [`Admission::recover`].
+    pub fn wanted(
+        candidates: &BTreeMap<PolicyId, Candidate>,
+        statuses: &BTreeMap<PolicyId, RecordedStatus>,
+    ) -> Vec<Wanted> {
+        served(candidates, statuses)
+            .filter(|(candidate, wanted)| candidate.revision != wanted.revision)
+            .map(|(_, wanted)| wanted)
+            .collect()
+    }
+
+    /// Takes up what was in force before this process began: documents that the verdicts in etcd name and that still
+    /// stand, and `past` ones from history, as far as it reaches; `None` is one that was compacted away.
+    pub fn recover(
+        &mut self,
+        candidates: &BTreeMap<PolicyId, Candidate>,
+        statuses: &BTreeMap<PolicyId, RecordedStatus>,
+        past: &BTreeMap<PolicyId, Option<Candidate>>,
+    ) {
+        let mut served_before = BTreeMap::new();
+        for (candidate, Wanted { id, revision }) in served(candidates, statuses) {
+            if candidate.revision == revision {
+                served_before.insert(id, candidate.clone());
+            } else if let Some(Some(document)) = past.get(&id) {
+                served_before.insert(id, document.clone());
+            } else {
+                self.lost.insert(id, revision);
+            }
+        }
+        let refused = self.admit(&served_before);
+        for id in refused.into_keys() {
+            if let Some(candidate) = served_before.get(&id) {
+                self.lost.insert(id, candidate.revision);
+            }
+        }
+    }
+
+    /// Judges the documents as they stand now.
+    pub fn judge(&mut self, candidates: &BTreeMap<PolicyId, Candidate>) {
+        self.in_force.retain(|id, _| candidates.contains_key(id));
+        self.lost.retain(|id, _| candidates.contains_key(id));
+        let mut refused = self.admit(candidates);
+        self.lost.retain(|id, _| !self.in_force.contains_key(id));
+        self.verdicts = candidates
+            .iter()
+            .map(|(id, candidate)| {
+                let mut errors = refused.remove(id).unwrap_or_default();
+                let serving_revision = self.in_force.get(id).map(|policy| policy.revision);
+                let accepted = serving_revision == Some(candidate.revision);
+                if let (false, Some(revision)) = (accepted, self.lost.get(id)) {
+                    errors.push(lost_error(*revision));
+                }
+                let state = if accepted {
+                    PolicyState::Accepted
+                } else {
+                    PolicyState::Rejected
+                };
+                (
+                    id.clone(),
+                    PolicyStatus {
+                        state,
+                        revision: candidate.revision,
+                        serving_revision,
+                        errors,
+                    },
+                )
+            })
+            .collect();
+    }
+
+    /// The documents in force.
+    pub fn in_force(&self) -> &BTreeMap<PolicyId, PolicyInForce> {
+        &self.in_force
+    }
+
+    /// The verdicts of the last [`Admission::judge`].
+    pub fn verdicts(&self) -> &BTreeMap<PolicyId, PolicyStatus> {
+        &self.verdicts
+    }
+
+    /// Admits what can be admitted and gives the reasons for the rest.
+    ///
+    /// Documents that came together are tried together first: two policies may swap roles in one transaction, and each
+    /// alone would be refused. Whatever conflicts is tried again as long as anything else was admitted, so that a
+    /// document is not refused for a conflict that the same batch resolves; the older revision goes first.
+    fn admit(&mut self, candidates: &BTreeMap<PolicyId, Candidate>) -> BTreeMap<PolicyId, Vec<PolicyError>> {
+        let mut refused = BTreeMap::new();
+        let mut trials = Vec::new();
+        for (id, candidate) in candidates {
+            if self
+                .in_force
+                .get(id)
+                .is_some_and(|policy| policy.revision == candidate.revision)
+            {
+                continue;
+            }
+            match read(id, &candidate.json) {
+                Ok(document) => {
+                    let policy = PolicyInForce {
+                        revision: candidate.revision,
+                        document,
+                    };
+                    trials.push(Trial { id: id.clone(), policy });
+                }
+                Err(errors) => drop(refused.insert(id.clone(), errors)),
+            }
+        }
+        trials.sort_by(|a, b| (a.policy.revision, &a.id).cmp(&(b.policy.revision, &b.id)));
+        if self.try_together(&trials).is_ok() {
+            return refused;
+        }
+        loop {
+            let before = trials.len();
+            trials = self.admit_by_transaction(trials);
+            trials.retain(|trial| match self.try_together(std::slice::from_ref(trial)) {
+                Ok(()) => false,
+                Err(errors) => {
+                    refused.insert(trial.id.clone(), errors);
+                    true
+                }
+            });
+            if trials.len() == before || trials.is_empty() {
+                let still: Vec<&PolicyId> = trials.iter().map(|trial| &trial.id).collect();
+                refused.retain(|id, _| still.contains(&id) || !self.is_in_force(id, candidates));
+                return refused;
+            }
+        }
+    }
+
+    /// Admits those groups of one revision, hence of one transaction, that fit as a whole; gives back the rest.
+    fn admit_by_transaction(&mut self, trials: Vec<Trial>) -> Vec<Trial> {
+        let mut rest = Vec::new();
+        let mut trials = trials.into_iter().peekable();
+        while let Some(first) = trials.next() {
+            let mut group = vec![first];
+            while let Some(next) =
+                trials.next_if(|next| group.iter().all(|t| t.policy.revision == next.policy.revision))
+            {
+                group.push(next);
+            }
+            if self.try_together(&group).is_err() {
+                rest.extend(group);
+            }
+        }
+        rest
+    }
+
+    /// Puts all trials in force if the whole then compiles, or none.
+    fn try_together(&mut self, trials: &[Trial]) -> Result<(), Vec<PolicyError>> {
+        let mut documents: BTreeMap<&PolicyId, &Document> = self
+            .in_force
+            .iter()
+            .map(|(id, policy)| (id, &policy.document))
+            .collect();
+        documents.extend(trials.iter().map(|trial| (&trial.id, &trial.policy.document)));
+        Policy::compile("admission", documents.into_values()).map_err(errors)?;
+        self.in_force
+            .extend(trials.iter().map(|trial| (trial.id.clone(), trial.policy.clone())));
+        Ok(())
+    }
+
+    fn is_in_force(&self, id: &PolicyId, candidates: &BTreeMap<PolicyId, Candidate>) -> bool {
+        let serving = self.in_force.get(id).map(|policy| policy.revision);
+        serving.is_some() && serving == candidates.get(id).map(|candidate| candidate.revision)
+    }
+}
+
+/// What the verdicts in etcd say is being served, for keys that still stand.
+fn served<'a>(
+    candidates: &'a BTreeMap<PolicyId, Candidate>,
+    statuses: &'a BTreeMap<PolicyId, RecordedStatus>,
+) -> impl Iterator<Item = (&'a Candidate, Wanted)> {
+    candidates.iter().filter_map(|(id, candidate)| {
+        let revision = statuses.get(id)?.status.as_ref()?.serving_revision?;
+        Some((
+            candidate,
+            Wanted {
+                id: id.clone(),
+                revision,
+            },
+        ))
+    })
+}
+
+/// A document that is valid alone and stands under the key that it names.
+fn read(id: &PolicyId, json: &[u8]) -> Result<Document, Vec<PolicyError>> {
+    let document = config::parse_bytes(json).map_err(errors)?;
+    let mut misplaced = Vec::new();
+    for (path, key, found) in [
+        ("kind", &id.kind, document.kind().as_str()),
+        ("metadata.name", &id.name, document.name()),
+    ] {
+        if key != found {
+            let message = format!("is {found:?} but the document stands under the key {id}; they must agree");
+            misplaced.push(PolicyError {
+                path: path.to_owned(),
+                message,
+            });
+        }
+    }
+    if misplaced.is_empty() {
+        Ok(document)
+    } else {
+        Err(misplaced)
+    }
+}
+
+fn errors(violations: Vec<Violation>) -> Vec<PolicyError> {
+    violations
+        .into_iter()
+        .map(|Violation { path, message }| PolicyError { path, message })
+        .collect()
+}
+
+fn lost_error(revision: i64) -> PolicyError {
+    let message = format!(
+        "the last good document (revision {revision}) can no longer be had from etcd's history: nothing is in force for \
+         this policy until a valid document is applied"
+    );
+    PolicyError {
+        path: String::new(),
+        message,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,195 @@
+use super::*;
+use serde_json::json;
+
+fn id(name: &str) -> PolicyId {
+    PolicyId::new("RoutingPolicy", name)
+}
+
+fn document(name: &str, model: &str, default: bool) -> Arc<[u8]> {
+    let document = json!({
+        "api_version": "kilocard/v1", "kind": "RoutingPolicy", "metadata": {"name": name},
+        "spec": {"model": model, "default": default, "versions": [{"version": "v1", "weight": 100}]},
+    });
+    document.to_string().into_bytes().into()
+}
+
+fn candidates<const N: usize>(all: [(&str, i64, Arc<[u8]>); N]) -> BTreeMap<PolicyId, Candidate> {
+    all.into_iter()
+        .map(|(name, revision, json)| (id(name), Candidate { revision, json }))
+        .collect()
+}
+
+fn bad() -> Arc<[u8]> {
+    b"{\"api_version\": \"kilocard/v1\"}".as_slice().into()
+}
+
+fn recorded(verdicts: &BTreeMap<PolicyId, PolicyStatus>) -> BTreeMap<PolicyId, RecordedStatus> {
+    verdicts
+        .iter()
+        .map(|(id, status)| {
+            (
+                id.clone(),
+                RecordedStatus {
+                    modified: 1,
+                    status: Some(status.clone()),
+                },
+            )
+        })
+        .collect()
+}
+
+fn serving(admission: &Admission) -> Vec<(&str, i64)> {
+    admission
+        .in_force()
+        .iter()
+        .map(|(id, policy)| (id.name.as_str(), policy.revision))
+        .collect()
+}
+
+#[test]
+fn a_bad_document_leaves_the_last_good_one_in_force_and_says_why() {
+    let mut admission = Admission::default();
+    admission.judge(&candidates([("a", 1, document("a", "m", false))]));
+    admission.judge(&candidates([("a", 2, bad())]));
+    assert_eq!(serving(&admission), [("a", 1)]);
+    let verdict = &admission.verdicts()[&id("a")];
+    assert_eq!(
+        (verdict.state, verdict.revision, verdict.serving_revision),
+        (PolicyState::Rejected, 2, Some(1))
+    );
+    assert!(!verdict.errors.is_empty());
+
+    admission.judge(&candidates([("a", 3, document("a", "m", false))]));
+    let verdict = &admission.verdicts()[&id("a")];
+    assert_eq!(
+        (verdict.state, verdict.serving_revision, verdict.errors.len()),
+        (PolicyState::Accepted, Some(3), 0)
+    );
+}
+
+#[test]
+fn a_deleted_key_takes_its_document_and_its_verdict_with_it() {
+    let mut admission = Admission::default();
+    admission.judge(&candidates([("a", 1, document("a", "m", false))]));
+    admission.judge(&candidates([("a", 2, bad())]));
+    admission.judge(&BTreeMap::new());
+    assert!(admission.in_force().is_empty() && admission.verdicts().is_empty());
+}
+
+#[test]
+fn a_document_under_a_foreign_key_is_rejected() {
+    let mut admission = Admission::default();
+    admission.judge(&candidates([("a", 1, document("b", "m", false))]));
+    assert!(admission.in_force().is_empty());
+    assert_eq!(admission.verdicts()[&id("a")].errors[0].path, "metadata.name");
+}
+
+#[test]
+fn of_two_conflicting_documents_the_one_in_force_stays_even_when_it_is_updated() {
+    let mut admission = Admission::default();
+    admission.judge(&candidates([
+        ("a", 1, document("a", "m", false)),
+        ("b", 2, document("b", "m", false)),
+    ]));
+    assert_eq!(serving(&admission), [("a", 1)]);
+    admission.judge(&candidates([
+        ("a", 3, document("a", "m", true)),
+        ("b", 2, document("b", "m", false)),
+    ]));
+    assert_eq!(serving(&admission), [("a", 3)]);
+}
+
+#[test]
+fn a_document_is_admitted_as_soon_as_what_it_conflicted_with_is_gone() {
+    let mut admission = Admission::default();
+    let b = ("b", 2, document("b", "m", false));
+    admission.judge(&candidates([("a", 1, document("a", "m", false)), b.clone()]));
+    admission.judge(&candidates([b]));
+    assert_eq!(serving(&admission), [("b", 2)]);
+}
+
+#[test]
+fn roles_can_be_swapped_in_one_transaction_beside_a_bad_document() {
+    let mut admission = Admission::default();
+    admission.judge(&candidates([
+        ("a", 1, document("a", "m", true)),
+        ("b", 2, document("b", "n", false)),
+    ]));
+    admission.judge(&candidates([
+        ("a", 3, document("a", "n", false)),
+        ("b", 3, document("b", "m", true)),
+        ("c", 4, document("c", "m", false)),
+    ]));
+    assert_eq!(serving(&admission), [("a", 3), ("b", 3)]);
+    assert_eq!(admission.verdicts()[&id("c")].state, PolicyState::Rejected);
+    assert!(!admission.verdicts()[&id("c")].errors.is_empty());
+    assert!(admission.verdicts()[&id("a")].errors.is_empty());
+}
+
+#[test]
+fn a_restart_comes_to_the_same_verdicts_though_revisions_alone_would_say_otherwise() {
+    let mut first = Admission::default();
+    first.judge(&candidates([
+        ("a", 1, document("a", "m", false)),
+        ("b", 2, document("b", "m", false)),
+    ]));
+    let now = candidates([("a", 3, document("a", "m", true)), ("b", 2, document("b", "m", false))]);
+    first.judge(&now);
+
+    let statuses = recorded(first.verdicts());
+    assert!(Admission::wanted(&now, &statuses).is_empty());
+    let mut second = Admission::default();
+    second.recover(&now, &statuses, &BTreeMap::new());
+    second.judge(&now);
+    assert_eq!(serving(&second), serving(&first));
+    assert_eq!(second.verdicts(), first.verdicts());
+}
+
+#[test]
+fn a_restart_takes_the_last_good_document_of_a_bad_key_from_history() {
+    let mut first = Admission::default();
+    let good = candidates([("a", 1, document("a", "m", false))]);
+    first.judge(&good);
+    let now = candidates([("a", 2, bad())]);
+    first.judge(&now);
+
+    let statuses = recorded(first.verdicts());
+    assert_eq!(
+        Admission::wanted(&now, &statuses),
+        [Wanted {
+            id: id("a"),
+            revision: 1
+        }]
+    );
+    let mut second = Admission::default();
+    let past = good.into_iter().map(|(id, candidate)| (id, Some(candidate))).collect();
+    second.recover(&now, &statuses, &past);
+    second.judge(&now);
+    assert_eq!(second.verdicts(), first.verdicts());
+    assert_eq!(serving(&second), [("a", 1)]);
+}
+
+#[test]
+fn a_last_good_document_that_was_compacted_away_is_reported_until_a_good_one_comes() {
+    let mut first = Admission::default();
+    first.judge(&candidates([("a", 1, document("a", "m", false))]));
+    let now = candidates([("a", 2, bad())]);
+    first.judge(&now);
+
+    let mut second = Admission::default();
+    second.recover(&now, &recorded(first.verdicts()), &BTreeMap::from([(id("a"), None)]));
+    second.judge(&now);
+    let verdict = &second.verdicts()[&id("a")];
+    assert_eq!((verdict.state, verdict.serving_revision), (PolicyState::Rejected, None));
+    assert!(verdict.errors.last().unwrap().message.contains("revision 1"));
+
+    second.judge(&candidates([("a", 3, document("a", "m", false))]));
+    second.judge(&candidates([("a", 4, bad())]));
+    assert_eq!(serving(&second), [("a", 3)]);
+    assert!(
+        second.verdicts()[&id("a")]
+            .errors
+            .iter()
+            .all(|error| !error.message.contains("history"))
+    );
+}

@@ -1,0 +1,151 @@
+//! What the control plane counts, for Prometheus. All names begin with `kilocard_control_plane_`.
+
+use crate::ads::Nodes;
+use crate::model::Mesh;
+use crate::source::Health;
+use kilocard_registry::policy_status::PolicyState;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+/// Label set of a metric by one word.
+type ByWord = [(&'static str, &'static str); 1];
+/// Counters by the last part of a type URL.
+type ByType = Family<ByWord, Counter>;
+
+/// The counters; clones share the values.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    /// Time to build a snapshot.
+    pub rebuild_seconds: Histogram,
+    /// Snapshots that differed from the one before.
+    pub pushes: Counter,
+    policies: Family<ByWord, Gauge>,
+    workers: Gauge,
+    rejected_records: Gauge,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self {
+            rebuild_seconds: Histogram::new([0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0]),
+            pushes: Counter::default(),
+            policies: Family::default(),
+            workers: Gauge::default(),
+            rejected_records: Gauge::default(),
+        }
+    }
+}
+
+impl Metrics {
+    /// Takes down the size of the mesh.
+    pub fn describe(&self, mesh: &Mesh) {
+        let count = |state| mesh.verdicts.values().filter(|verdict| verdict.state == state).count();
+        for (label, state) in [("accepted", PolicyState::Accepted), ("rejected", PolicyState::Rejected)] {
+            self.policies
+                .get_or_create(&[("state", label)])
+                .set(to_gauge(count(state)));
+        }
+        self.workers.set(to_gauge(mesh.workers.len()));
+        self.rejected_records.set(to_gauge(mesh.rejected.len()));
+    }
+
+    /// Everything in OpenMetrics text, as of now.
+    ///
+    /// # Errors
+    /// None in practice: writing to a string does not fail.
+    pub fn render(&self, health: &Health, nodes: &Nodes) -> Result<String, std::fmt::Error> {
+        let mut registry = Registry::with_prefix("kilocard_control_plane");
+        registry.register("etcd_connected", "1 while etcd answers", health.connected.clone());
+        registry.register(
+            "etcd_revision",
+            "Newest etcd revision taken in",
+            health.revision.clone(),
+        );
+        registry.register(
+            "etcd_relists",
+            "Full listings of etcd, by what made them necessary",
+            health.relists.clone(),
+        );
+        registry.register(
+            "rebuild_seconds",
+            "Time to build a snapshot",
+            self.rebuild_seconds.clone(),
+        );
+        registry.register(
+            "pushes",
+            "Snapshots that differed from the one before",
+            self.pushes.clone(),
+        );
+        registry.register(
+            "policies",
+            "Policies by the verdict on their newest document",
+            self.policies.clone(),
+        );
+        registry.register(
+            "workers",
+            "Workers with a sound record, each an endpoint",
+            self.workers.clone(),
+        );
+        registry.register(
+            "rejected_records",
+            "Records that are ignored",
+            self.rejected_records.clone(),
+        );
+        let connected = to_gauge(nodes.counters().connected_streams);
+        registry.register("nodes", "Proxies with an open xDS stream", ConstGauge::new(connected));
+        register_xds(&mut registry, nodes);
+        let mut text = String::new();
+        encode(&mut text, &registry)?;
+        Ok(text)
+    }
+}
+
+/// Messages by xDS type, as counted by the ADS service.
+fn register_xds(registry: &mut Registry, nodes: &Nodes) {
+    let (responses, acks, nacks) = (ByType::default(), ByType::default(), ByType::default());
+    for (kind, counted) in nodes.counters().types {
+        let word = kind.url().rsplit('.').next().unwrap_or_default();
+        let families = [
+            (&responses, counted.responses),
+            (&acks, counted.acks),
+            (&nacks, counted.nacks),
+        ];
+        for (family, count) in families {
+            family.get_or_create(&[("type", word)]).inc_by(count);
+        }
+    }
+    registry.register("xds_responses", "Responses sent to proxies, by xDS type", responses);
+    registry.register("xds_acks", "Responses that proxies accepted, by xDS type", acks);
+    registry.register("xds_nacks", "Responses that proxies refused, by xDS type", nacks);
+}
+
+fn to_gauge(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::snapshot::tests::mesh;
+
+    #[test]
+    fn the_text_names_what_an_operator_alerts_on() {
+        let (metrics, health) = (Metrics::default(), Health::default());
+        metrics.describe(&mesh());
+        health.relists.get_or_create(&[("reason", "compacted")]).inc();
+        let text = metrics.render(&health, &Nodes::default()).unwrap();
+        for line in [
+            "kilocard_control_plane_etcd_connected 0",
+            "kilocard_control_plane_etcd_relists_total{reason=\"compacted\"} 1",
+            "kilocard_control_plane_policies{state=\"accepted\"} 1",
+            "kilocard_control_plane_workers 2",
+            "kilocard_control_plane_nodes 0",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! The mesh as the control plane believes it to be: validated values, no protobuf, no etcd.
+//!
+//! Owns: what a worker, a card and a policy in force are, and which records are refused and why ([`record`]); how single
+//! changes of records become a whole ([`inventory`]). Must not know: where records come from, what Envoy makes of them.
+
+pub mod inventory;
+pub mod record;
+
+use kilocard_policy::config::Document;
+use kilocard_registry::device::DeviceRecord;
+use kilocard_registry::layout::{DeviceId, PolicyId};
+use kilocard_registry::policy_status::PolicyStatus;
+use kilocard_registry::worker::{ServedModel, Telemetry};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// Everything that configuration for proxies is made from, at one moment.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Mesh {
+    /// Workers by id.
+    pub workers: BTreeMap<String, Arc<Worker>>,
+    /// Cards by node and PCI address.
+    pub devices: BTreeMap<DeviceId, Arc<DeviceRecord>>,
+    /// Policies in force: for a key whose newest document is bad this is the last good one.
+    pub policies: BTreeMap<PolicyId, PolicyInForce>,
+    /// The verdict on the newest document of each policy key.
+    pub verdicts: BTreeMap<PolicyId, PolicyStatus>,
+    /// Records that are ignored: etcd key to reason.
+    pub rejected: BTreeMap<String, String>,
+}
+
+/// A worker whose record passed validation.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Worker {
+    /// The key's last part.
+    pub id: String,
+    /// Where it serves gRPC; neither unspecified nor port 0.
+    pub address: SocketAddr,
+    /// The card it computes on; `None` for a CPU worker. The inventory need not know the card.
+    pub device: Option<DeviceId>,
+    /// What it serves; never empty.
+    pub models: BTreeSet<ServedModel>,
+    /// State of its card, as last reported.
+    pub telemetry: Option<Telemetry>,
+    /// etcd revision at which the record appeared. Of two workers with one address the younger is the living one: a
+    /// port is bound by one process, so the other's lease has only not run out yet.
+    pub created: i64,
+}
+
+/// A policy document that is being served.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PolicyInForce {
+    /// etcd `mod_revision` of the document.
+    pub revision: i64,
+    /// The document, valid alone and together with all others in force.
+    pub document: Document,
+}

@@ -1,0 +1,230 @@
+//! From records in etcd to validated values: pure, with a reason for every refusal.
+
+use crate::model::Worker;
+use kilocard_registry::device::DeviceRecord;
+use kilocard_registry::layout::DeviceId;
+use kilocard_registry::worker::WorkerRecord;
+use std::net::SocketAddr;
+
+/// Why a record is ignored. The text is what an operator reads in `kilocard status`.
+#[derive(Debug, thiserror::Error)]
+pub enum InvalidRecord {
+    /// Not JSON of the expected shape.
+    #[error("not a {expected} record: {source}")]
+    Shape {
+        /// Which record stands under such a key.
+        expected: &'static str,
+        /// What the JSON parser said.
+        source: serde_json::Error,
+    },
+    /// The id inside differs from the key's.
+    #[error("id is {found:?} but the key says {expected:?}; they must be equal")]
+    Id {
+        /// From the key.
+        expected: String,
+        /// From the record.
+        found: String,
+    },
+    /// Envoy cannot use the address.
+    #[error("address {address:?} {problem}; write IP:port, for example 10.0.0.7:8001 or [fd00::7]:8001")]
+    Address {
+        /// As it stands in the record.
+        address: String,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// A worker of nothing.
+    #[error("models is empty: a worker must serve at least one model version")]
+    NoModels,
+    /// A name that the policy documents could not name either.
+    #[error("{field} is {name:?}: names are 1 to 63 of a-z, 0-9, '.', '_', '-', and start with a letter or digit")]
+    Name {
+        /// Path in the record.
+        field: String,
+        /// As it stands there.
+        name: String,
+    },
+    /// A card that says nothing about itself.
+    #[error("model is empty: name the card as NVML does, for example \"NVIDIA H100 80GB HBM3\"")]
+    NoCardName,
+    /// Not a size.
+    #[error("memory_gb is {0}: it must be a positive number of GiB")]
+    Memory(f64),
+}
+
+/// A worker from the record under `workers/<id>`, which appeared at revision `created`.
+///
+/// Telemetry that contradicts itself does not refuse the worker: weights ignore it, since a broken reading is no reason
+/// to lose capacity.
+///
+/// # Errors
+/// The first reason for which the record cannot be used.
+pub fn worker(id: &str, json: &[u8], created: i64) -> Result<Worker, InvalidRecord> {
+    let record: WorkerRecord = serde_json::from_slice(json).map_err(|source| InvalidRecord::Shape {
+        expected: "worker",
+        source,
+    })?;
+    if record.id != id {
+        return Err(InvalidRecord::Id {
+            expected: id.to_owned(),
+            found: record.id,
+        });
+    }
+    if record.models.is_empty() {
+        return Err(InvalidRecord::NoModels);
+    }
+    for (index, served) in record.models.iter().enumerate() {
+        for (field, name) in [("model", &served.model), ("version", &served.version)] {
+            if !is_name(name) {
+                return Err(InvalidRecord::Name {
+                    field: format!("models[{index}].{field}"),
+                    name: name.clone(),
+                });
+            }
+        }
+    }
+    Ok(Worker {
+        address: address(&record.address)?,
+        device: record.device.map(|pci| DeviceId { node: record.node, pci }),
+        models: record.models.into_iter().collect(),
+        telemetry: record.telemetry,
+        id: record.id,
+        created,
+    })
+}
+
+/// A card from the record under `devices/gpu/<node>/<pci>`.
+///
+/// # Errors
+/// The first reason for which the record cannot be used.
+pub fn device(json: &[u8]) -> Result<DeviceRecord, InvalidRecord> {
+    let record: DeviceRecord = serde_json::from_slice(json).map_err(|source| InvalidRecord::Shape {
+        expected: "device",
+        source,
+    })?;
+    if record.model.trim().is_empty() {
+        return Err(InvalidRecord::NoCardName);
+    }
+    if !record.memory_gb.is_finite() || record.memory_gb <= 0.0 {
+        return Err(InvalidRecord::Memory(record.memory_gb));
+    }
+    Ok(record)
+}
+
+fn address(text: &str) -> Result<SocketAddr, InvalidRecord> {
+    let invalid = |problem| InvalidRecord::Address {
+        address: text.to_owned(),
+        problem,
+    };
+    let address: SocketAddr = text.parse().map_err(|_| invalid("is not an IP address with a port"))?;
+    if address.port() == 0 {
+        return Err(invalid("has port 0"));
+    }
+    if address.ip().is_unspecified() {
+        return Err(invalid("is the unspecified address, to which nobody can connect"));
+    }
+    Ok(address)
+}
+
+/// The grammar of model and version names: `[a-z0-9]([a-z0-9._-]{0,62})`, the one that policy documents follow.
+fn is_name(name: &str) -> bool {
+    let word = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let bytes = name.as_bytes();
+    bytes.len() <= 63
+        && bytes.first().is_some_and(|first| word(*first))
+        && bytes
+            .iter()
+            .all(|byte| word(*byte) || matches!(byte, b'.' | b'_' | b'-'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn record(change: impl FnOnce(&mut serde_json::Value)) -> Vec<u8> {
+        let mut record = json!({
+            "id": "w-1", "address": "10.0.0.7:8001", "node": "n1", "device": "0000:3b:00.0",
+            "models": [{"model": "minilm", "version": "v1"}],
+        });
+        change(&mut record);
+        record.to_string().into_bytes()
+    }
+
+    fn refusal(change: impl FnOnce(&mut serde_json::Value)) -> String {
+        worker("w-1", &record(change), 1).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_sound_worker_record_is_taken_as_it_is() {
+        let worker = worker("w-1", &record(|_| ()), 7).unwrap();
+        assert_eq!(worker.address, "10.0.0.7:8001".parse().unwrap());
+        assert_eq!(
+            worker.device,
+            Some(DeviceId {
+                node: "n1".into(),
+                pci: "0000:3b:00.0".into()
+            })
+        );
+        assert_eq!(worker.models.len(), 1);
+        assert_eq!(worker.created, 7);
+    }
+
+    #[test]
+    fn an_address_that_envoy_cannot_use_is_refused_with_what_is_wrong() {
+        for (address, problem) in [
+            ("gpu-7.example:8001", "not an IP address"),
+            ("10.0.0.7", "not an IP address"),
+            ("10.0.0.7:0", "port 0"),
+            ("0.0.0.0:8001", "unspecified"),
+            ("[::]:8001", "unspecified"),
+        ] {
+            let refusal = refusal(|record| record["address"] = json!(address));
+            assert!(refusal.contains(problem) && refusal.contains(address), "{refusal}");
+        }
+        assert!(worker("w-1", &record(|record| record["address"] = json!("[fd00::7]:8001")), 1).is_ok());
+    }
+
+    #[test]
+    fn an_id_other_than_the_keys_is_refused() {
+        assert!(refusal(|record| record["id"] = json!("w-2")).contains("\"w-1\""));
+    }
+
+    #[test]
+    fn names_outside_the_grammar_are_refused_with_their_path() {
+        for name in ["", "Minilm", "a/b", "-a", &"a".repeat(64)] {
+            let refusal = refusal(|record| record["models"][0]["version"] = json!(name));
+            assert!(refusal.starts_with("models[0].version"), "{refusal}");
+        }
+        assert!(refusal(|record| record["models"] = json!([])).contains("at least one"));
+    }
+
+    #[test]
+    fn what_is_no_record_at_all_is_refused_with_the_parsers_words() {
+        assert!(
+            worker("w-1", b"{", 1)
+                .unwrap_err()
+                .to_string()
+                .starts_with("not a worker record: EOF")
+        );
+        assert!(
+            device(b"[]")
+                .unwrap_err()
+                .to_string()
+                .starts_with("not a device record")
+        );
+    }
+
+    #[test]
+    fn a_card_needs_a_name_and_memory() {
+        assert!(device(br#"{"model": "Tesla T4", "memory_gb": 16}"#).is_ok());
+        assert!(matches!(
+            device(br#"{"model": " ", "memory_gb": 16}"#),
+            Err(InvalidRecord::NoCardName)
+        ));
+        assert!(matches!(
+            device(br#"{"model": "Tesla T4", "memory_gb": 0}"#),
+            Err(InvalidRecord::Memory(_))
+        ));
+    }
+}

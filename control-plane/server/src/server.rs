@@ -1,0 +1,146 @@
+//! The process: its parts, started together and ended in order.
+
+use crate::admin::{self, Views};
+use crate::ads::Ads;
+use crate::config::Config;
+use crate::metrics::Metrics;
+use crate::publish;
+use crate::source::Health;
+use crate::source::etcd::EtcdSource;
+use crate::status::writer::StatusWriter;
+use serde::Serialize;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_stream::wrappers::TcpListenerStream;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// Time for streams to end after a signal; what is left then is cut.
+const DRAIN: Duration = Duration::from_secs(5);
+/// A proxy that vanished without closing its connection is dropped after these two.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Why the process cannot run, or ran into the ground.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// An address is taken, or not ours.
+    #[error("cannot listen on {address} ({flag}): {source}")]
+    Listen {
+        /// Which flag it came from.
+        flag: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The addresses cannot be handed on.
+    #[error("cannot write the endpoints file {path}: {source}")]
+    EndpointsFile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The gRPC server failed.
+    #[error("the xDS server failed: {0}")]
+    Xds(#[from] tonic::transport::Error),
+    /// The HTTP server failed.
+    #[error("the admin server failed: {0}")]
+    Admin(std::io::Error),
+}
+
+/// The addresses that were bound, as written to `--endpoints-file`.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Endpoints {
+    /// ADS.
+    pub xds: SocketAddr,
+    /// `/ready`, `/metrics`, `/status`.
+    pub admin: SocketAddr,
+}
+
+/// Runs until `stop` is cancelled, then drains. etcd need not be there.
+///
+/// # Errors
+/// [`ServeError`] if an address cannot be bound or a server fails.
+pub async fn run(config: Config, stop: CancellationToken) -> Result<(), ServeError> {
+    let args = config.args;
+    let (xds, xds_address) = listen("--xds-listen", args.xds_listen).await?;
+    let (http, admin_address) = listen("--admin-listen", args.admin_listen).await?;
+
+    let (health, metrics, tasks) = (Health::default(), Metrics::default(), TaskTracker::new());
+    let (source, feeds) = EtcdSource::new(args.etcd.clone(), config.layout.clone(), health.clone());
+    let (snapshots, snapshot) = watch::channel(None);
+    let ads = Ads::new(snapshot.clone(), stop.clone());
+    tasks.spawn(source.run(stop.clone()));
+    tasks.spawn(StatusWriter::new(args.etcd, config.layout).run(feeds.book, stop.clone()));
+    tasks.spawn(publish::run(
+        feeds.mesh.clone(),
+        config.build,
+        snapshots,
+        metrics.clone(),
+        stop.clone(),
+    ));
+    tasks.close();
+
+    let views = Views {
+        health,
+        mesh: feeds.mesh,
+        snapshot,
+        nodes: ads.nodes(),
+        metrics,
+    };
+    let grpc = tonic::transport::Server::builder()
+        .http2_keepalive_interval(Some(KEEP_ALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
+        .tcp_nodelay(true)
+        .add_service(ads.service())
+        .serve_with_incoming_shutdown(TcpListenerStream::new(xds), stop.clone().cancelled_owned());
+    let admin = axum::serve(http, admin::router(views)).with_graceful_shutdown(stop.clone().cancelled_owned());
+    let admin = async { admin.await.map_err(ServeError::Admin) };
+    let grpc = async { grpc.await.map_err(ServeError::Xds) };
+
+    let endpoints = Endpoints {
+        xds: xds_address,
+        admin: admin_address,
+    };
+    if let Some(path) = &args.endpoints_file {
+        write_endpoints(path, &endpoints)?;
+    }
+    tracing::info!(xds = %xds_address, admin = %admin_address, "listening");
+    let overdue = async {
+        stop.cancelled().await;
+        tokio::time::sleep(DRAIN).await;
+    };
+    tokio::select! {
+        served = async { tokio::try_join!(grpc, admin) } => {
+            served?;
+            tasks.wait().await;
+        }
+        () = overdue => tracing::warn!(after_s = DRAIN.as_secs(), "streams are still open: ending anyway"),
+    }
+    Ok(())
+}
+
+async fn listen(flag: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServeError> {
+    let failed = |source| ServeError::Listen { flag, address, source };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    Ok((listener, bound))
+}
+
+/// Whoever waits for the file never sees half of it: it is written beside and renamed.
+fn write_endpoints(path: &Path, endpoints: &Endpoints) -> Result<(), ServeError> {
+    let failed = |source| ServeError::EndpointsFile {
+        path: path.to_owned(),
+        source,
+    };
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".new");
+    let json = serde_json::to_vec(endpoints).map_err(|error| failed(error.into()))?;
+    std::fs::write(&beside, json).map_err(failed)?;
+    std::fs::rename(&beside, path).map_err(failed)
+}

@@ -1,0 +1,131 @@
+//! CDS: one cluster a model version, spoken to in HTTP/2, its workers by EDS.
+
+use crate::snapshot::placement::route_key;
+use crate::snapshot::wire::{millis, truth, uint};
+use envoy_types::pb::envoy::config::cluster::v3::circuit_breakers::Thresholds;
+use envoy_types::pb::envoy::config::cluster::v3::circuit_breakers::thresholds::RetryBudget;
+use envoy_types::pb::envoy::config::cluster::v3::cluster::{
+    ClusterDiscoveryType, CommonLbConfig, DiscoveryType, EdsClusterConfig, LbPolicy,
+};
+use envoy_types::pb::envoy::config::cluster::v3::{CircuitBreakers, Cluster, OutlierDetection};
+use envoy_types::pb::envoy::config::core::v3::config_source::ConfigSourceSpecifier;
+use envoy_types::pb::envoy::config::core::v3::{
+    AggregatedConfigSource, ApiVersion, ConfigSource, Http2ProtocolOptions, KeepaliveSettings,
+};
+use envoy_types::pb::envoy::extensions::upstreams::http::v3::HttpProtocolOptions;
+use envoy_types::pb::envoy::extensions::upstreams::http::v3::http_protocol_options::explicit_http_config::ProtocolConfig;
+use envoy_types::pb::envoy::extensions::upstreams::http::v3::http_protocol_options::{
+    ExplicitHttpConfig, UpstreamProtocolOptions,
+};
+use envoy_types::pb::envoy::r#type::v3::Percent;
+use envoy_types::util::pack_any;
+use kilocard_registry::worker::ServedModel;
+use kilocard_xds::snapshot::Resource;
+use prost::Message;
+
+/// Streams on one worker beyond which Envoy refuses at once: a guard against collapse, not an admission limit.
+const MAX_REQUESTS: u32 = 16_384;
+const MAX_CONNECTIONS: u32 = 4096;
+
+/// The cluster of a model version.
+pub fn build(served: &ServedModel) -> Resource {
+    let name = route_key(served);
+    // One entry, hence one order: see the module `wire`.
+    let protocol = std::iter::once((
+        "envoy.extensions.upstreams.http.v3.HttpProtocolOptions".to_owned(),
+        pack_any(http2_with_keepalive()),
+    ));
+    let cluster = Cluster {
+        name: name.clone(),
+        // '/' and '.' would be read as levels in statistics.
+        alt_stat_name: name.replace(['/', '.'], "_"),
+        connect_timeout: millis(1000),
+        cluster_discovery_type: Some(ClusterDiscoveryType::Type(DiscoveryType::Eds.into())),
+        eds_cluster_config: Some(EdsClusterConfig {
+            eds_config: Some(ads()),
+            ..EdsClusterConfig::default()
+        }),
+        lb_policy: LbPolicy::LeastRequest.into(),
+        typed_extension_protocol_options: protocol.collect(),
+        outlier_detection: Some(outliers()),
+        circuit_breakers: Some(breakers()),
+        // Envoy holds back changes of health and weight that follow another one within a second, and so went on trying
+        // dead workers which it had ejected already, whenever weights had just changed.
+        common_lb_config: Some(CommonLbConfig {
+            update_merge_window: millis(100),
+            ..CommonLbConfig::default()
+        }),
+        // A worker that left etcd is drained or dead: it goes at once, whatever its health.
+        ignore_health_on_host_removal: true,
+        ..Cluster::default()
+    };
+    Resource::new(name, cluster.encode_to_vec())
+}
+
+/// "Ask for it over the stream you already have."
+pub(super) fn ads() -> ConfigSource {
+    ConfigSource {
+        config_source_specifier: Some(ConfigSourceSpecifier::Ads(AggregatedConfigSource::default())),
+        resource_api_version: ApiVersion::V3.into(),
+        ..ConfigSource::default()
+    }
+}
+
+/// A dead worker's connection is noticed within the timeout even when no request is under way.
+fn http2_with_keepalive() -> HttpProtocolOptions {
+    let http2 = Http2ProtocolOptions {
+        connection_keepalive: Some(KeepaliveSettings {
+            interval: millis(30_000),
+            timeout: millis(5000),
+            ..KeepaliveSettings::default()
+        }),
+        ..Http2ProtocolOptions::default()
+    };
+    let explicit = ExplicitHttpConfig {
+        protocol_config: Some(ProtocolConfig::Http2ProtocolOptions(http2)),
+    };
+    HttpProtocolOptions {
+        upstream_protocol_options: Some(UpstreamProtocolOptions::ExplicitHttpConfig(explicit)),
+        ..HttpProtocolOptions::default()
+    }
+}
+
+/// A killed worker stays in etcd until its lease runs out. Until then connections to it are refused; two such failures
+/// (or three gateway errors) take it out. Half of the hosts at most, so that a wrong verdict cannot empty the cluster.
+fn outliers() -> OutlierDetection {
+    OutlierDetection {
+        split_external_local_origin_errors: true,
+        consecutive_local_origin_failure: uint(2),
+        enforcing_consecutive_local_origin_failure: uint(100),
+        consecutive_gateway_failure: uint(3),
+        enforcing_consecutive_gateway_failure: uint(100),
+        // Errors of the model itself are no sign of a bad host.
+        enforcing_consecutive_5xx: uint(0),
+        enforcing_success_rate: uint(0),
+        enforcing_local_origin_success_rate: uint(0),
+        interval: millis(1000),
+        base_ejection_time: millis(5000),
+        max_ejection_percent: uint(50),
+        always_eject_one_host: truth(false),
+        ..OutlierDetection::default()
+    }
+}
+
+fn breakers() -> CircuitBreakers {
+    let thresholds = Thresholds {
+        max_connections: uint(MAX_CONNECTIONS),
+        max_pending_requests: uint(MAX_REQUESTS),
+        max_requests: uint(MAX_REQUESTS),
+        // Retries are a fifth of what is under way, or a few: a failing fleet must not be finished off by them.
+        retry_budget: Some(RetryBudget {
+            budget_percent: Some(Percent { value: 20.0 }),
+            min_retry_concurrency: uint(16),
+            ..RetryBudget::default()
+        }),
+        ..Thresholds::default()
+    };
+    CircuitBreakers {
+        thresholds: vec![thresholds],
+        ..CircuitBreakers::default()
+    }
+}

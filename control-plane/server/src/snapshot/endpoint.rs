@@ -1,0 +1,57 @@
+//! EDS: the workers of a model version.
+
+use crate::snapshot::placement::{Placed, route_key};
+use crate::snapshot::wire::uint;
+use envoy_types::pb::envoy::config::core::v3::socket_address::PortSpecifier;
+use envoy_types::pb::envoy::config::core::v3::{Address, SocketAddress, address};
+use envoy_types::pb::envoy::config::endpoint::v3::lb_endpoint::HostIdentifier;
+use envoy_types::pb::envoy::config::endpoint::v3::{ClusterLoadAssignment, Endpoint, LbEndpoint, LocalityLbEndpoints};
+use kilocard_registry::worker::ServedModel;
+use kilocard_xds::snapshot::Resource;
+use prost::Message;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+/// The load assignment; one without endpoints for a version that nobody serves, so that its cluster is warm.
+pub fn build(served: &ServedModel, placed: &BTreeMap<String, Placed>) -> Resource {
+    let lb_endpoints: Vec<LbEndpoint> = placed.values().map(endpoint).collect();
+    let localities = if lb_endpoints.is_empty() {
+        Vec::new()
+    } else {
+        vec![LocalityLbEndpoints {
+            lb_endpoints,
+            ..LocalityLbEndpoints::default()
+        }]
+    };
+    let name = route_key(served);
+    let assignment = ClusterLoadAssignment {
+        cluster_name: name.clone(),
+        endpoints: localities,
+        ..ClusterLoadAssignment::default()
+    };
+    Resource::new(name, assignment.encode_to_vec())
+}
+
+/// A socket address as Envoy writes it.
+pub(super) fn address(socket: SocketAddr) -> Address {
+    let address = SocketAddress {
+        address: socket.ip().to_string(),
+        port_specifier: Some(PortSpecifier::PortValue(socket.port().into())),
+        ..SocketAddress::default()
+    };
+    Address {
+        address: Some(address::Address::SocketAddress(address)),
+    }
+}
+
+fn endpoint(placed: &Placed) -> LbEndpoint {
+    let endpoint = Endpoint {
+        address: Some(address(placed.address)),
+        ..Endpoint::default()
+    };
+    LbEndpoint {
+        host_identifier: Some(HostIdentifier::Endpoint(endpoint)),
+        load_balancing_weight: uint(placed.weighed.weight),
+        ..LbEndpoint::default()
+    }
+}

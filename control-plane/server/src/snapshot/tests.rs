@@ -1,0 +1,287 @@
+use super::*;
+use crate::admission::{Admission, Candidate};
+use crate::model::Worker;
+use crate::snapshot::filter::Delivery;
+use envoy_types::pb::envoy::config::cluster::v3::Cluster;
+use envoy_types::pb::envoy::config::core::v3::TypedExtensionConfig;
+use envoy_types::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
+use envoy_types::pb::envoy::config::listener::v3::{Listener, filter as network_filter};
+use envoy_types::pb::envoy::config::route::v3::route::Action;
+use envoy_types::pb::envoy::config::route::v3::route_action::ClusterSpecifier;
+use envoy_types::pb::envoy::config::route::v3::{Route, RouteConfiguration};
+use envoy_types::pb::envoy::extensions::filters::http::wasm::v3::Wasm;
+use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager;
+use envoy_types::pb::xds::r#type::matcher::v3::matcher::{MatcherType, OnMatch, matcher_tree::TreeType, on_match};
+use kilocard_registry::device::DeviceRecord;
+use kilocard_registry::layout::{DeviceId, PolicyId};
+use kilocard_registry::worker::{ServedModel, Telemetry};
+use proptest::prelude::*;
+use prost::Message;
+use serde_json::json;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+fn served(model: &str, version: &str) -> ServedModel {
+    ServedModel {
+        model: model.to_owned(),
+        version: version.to_owned(),
+    }
+}
+
+fn worker(id: &str, port: u16, models: &[(&str, &str)], device: Option<&str>) -> (String, Arc<Worker>) {
+    let worker = Worker {
+        id: id.to_owned(),
+        address: ([10, 0, 0, 7], port).into(),
+        device: device.map(|pci| DeviceId {
+            node: "n1".into(),
+            pci: pci.into(),
+        }),
+        models: models.iter().map(|(model, version)| served(model, version)).collect(),
+        telemetry: None,
+        created: i64::from(port),
+    };
+    (id.to_owned(), Arc::new(worker))
+}
+
+/// Two workers of `minilm/v1` on unlike cards, one short of memory; `v2` is named by the policy and served by nobody.
+pub(crate) fn mesh() -> Mesh {
+    let policy = json!({
+        "api_version": "kilocard/v1", "kind": "RoutingPolicy", "metadata": {"name": "minilm"},
+        "spec": {"model": "minilm", "default": true, "versions": [
+            {"version": "v1", "weight": 90}, {"version": "v2", "weight": 10},
+        ]},
+    });
+    let candidate = Candidate {
+        revision: 3,
+        json: policy.to_string().into_bytes().into(),
+    };
+    let mut admission = Admission::default();
+    admission.judge(&BTreeMap::from([(PolicyId::new("RoutingPolicy", "minilm"), candidate)]));
+    let card = |model: &str, simulated| {
+        let (arch, zone, rack) = (None, None, None);
+        Arc::new(DeviceRecord {
+            model: model.into(),
+            memory_gb: 80.0,
+            arch,
+            nvlink: false,
+            zone,
+            rack,
+            simulated,
+        })
+    };
+    let (id, mut short) = worker("b", 8002, &[("minilm", "v1"), ("other", "v9")], Some("1"));
+    Arc::make_mut(&mut short).telemetry = Some(Telemetry {
+        simulated: false,
+        memory_total_bytes: 100,
+        memory_free_bytes: 15,
+    });
+    Mesh {
+        workers: BTreeMap::from([worker("a", 8001, &[("minilm", "v1")], Some("0")), (id, short)]),
+        devices: BTreeMap::from([
+            (
+                DeviceId {
+                    node: "n1".into(),
+                    pci: "0".into(),
+                },
+                card("NVIDIA H100 80GB HBM3", true),
+            ),
+            (
+                DeviceId {
+                    node: "n1".into(),
+                    pci: "1".into(),
+                },
+                card("NVIDIA A100-SXM4-80GB", false),
+            ),
+        ]),
+        policies: admission.in_force().clone(),
+        verdicts: admission.verdicts().clone(),
+        rejected: BTreeMap::new(),
+    }
+}
+
+pub(crate) fn options() -> BuildOptions {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("gateway.wasm");
+    std::fs::write(&path, b"\0asm\x01\0\0\0").unwrap();
+    let filter = FilterModule::load(&path, Delivery::Inline).unwrap();
+    BuildOptions {
+        gateway: ([0, 0, 0, 0], 8080).into(),
+        filter,
+        access_log: true,
+    }
+}
+
+fn decode<T: Message + Default>(snapshot: &Snapshot, kind: ResourceType, name: &str) -> T {
+    T::decode(snapshot.set(kind).unwrap().get(name).unwrap().body.as_ref()).unwrap()
+}
+
+/// The debug form without the fields that are not set and without the bytes of nested messages, which the tests decode.
+fn compact(message: &impl std::fmt::Debug) -> String {
+    let (text, mut lines, mut bytes) = (format!("{message:#?}"), Vec::new(), None);
+    for line in text.lines() {
+        let bare = line.trim();
+        match &mut bytes {
+            Some(count) if bare == "]," => {
+                lines.push(format!("{} {count} bytes,", lines_indent(line) + "value:"));
+                bytes = None;
+            }
+            Some(count) => *count += 1,
+            None if bare == "value: [" => bytes = Some(0),
+            None if [": None,", ": [],", ": \"\",", ": 0,", ": false,", ": {},"]
+                .iter()
+                .any(|d| bare.ends_with(d)) => {}
+            None => lines.push(line.to_owned()),
+        }
+    }
+    lines.join("\n")
+}
+
+fn lines_indent(line: &str) -> String {
+    line.chars().take_while(|c| c.is_whitespace()).collect()
+}
+
+fn match_map(routes: &RouteConfiguration) -> BTreeMap<String, Route> {
+    let Some(matcher) = &routes.virtual_hosts[0].matcher else {
+        return BTreeMap::new();
+    };
+    let Some(MatcherType::MatcherTree(tree)) = &matcher.matcher_type else {
+        panic!("no tree: {matcher:?}")
+    };
+    let Some(TreeType::ExactMatchMap(map)) = &tree.tree_type else {
+        panic!("no map: {tree:?}")
+    };
+    map.map
+        .iter()
+        .map(|(key, on_match)| (key.clone(), route_of(on_match)))
+        .collect()
+}
+
+fn route_of(on_match: &OnMatch) -> Route {
+    let Some(on_match::OnMatch::Action(action)) = &on_match.on_match else {
+        panic!("no action: {on_match:?}")
+    };
+    let config = action.typed_config.as_ref().unwrap();
+    assert_eq!(config.type_url, "type.googleapis.com/envoy.config.route.v3.Route");
+    Route::decode(config.value.as_slice()).unwrap()
+}
+
+#[test]
+fn the_listener_decides_by_wasm_and_then_routes() {
+    let listener: Listener = decode(&build(&mesh(), &options()), ResourceType::Listener, GATEWAY);
+    let filter = &listener.filter_chains[0].filters[0];
+    let Some(network_filter::ConfigType::TypedConfig(config)) = &filter.config_type else {
+        panic!("{filter:?}")
+    };
+    let manager = HttpConnectionManager::decode(config.value.as_slice()).unwrap();
+    insta::assert_snapshot!(format!("{}\n{}", compact(&listener), compact(&manager)));
+}
+
+#[test]
+fn a_route_leads_to_the_cluster_of_its_name_and_everything_else_nowhere() {
+    let routes: RouteConfiguration = decode(&build(&mesh(), &options()), ResourceType::Route, GATEWAY);
+    let map = match_map(&routes);
+    assert_eq!(map.keys().collect::<Vec<_>>(), ["minilm/v1", "minilm/v2", "other/v9"]);
+    let matcher = routes.virtual_hosts[0].matcher.as_ref().unwrap();
+    let otherwise = route_of(matcher.on_no_match.as_ref().unwrap());
+    insta::assert_snapshot!(format!("{}\n{}", compact(&map["minilm/v1"]), compact(&otherwise)));
+}
+
+#[test]
+fn without_models_every_request_is_told_so() {
+    let snapshot = build(&Mesh::default(), &options());
+    let routes: RouteConfiguration = decode(&snapshot, ResourceType::Route, GATEWAY);
+    assert!(routes.virtual_hosts[0].matcher.is_none());
+    assert!(matches!(
+        routes.virtual_hosts[0].routes[0].action,
+        Some(Action::DirectResponse(_))
+    ));
+}
+
+#[test]
+fn a_cluster_speaks_http2_and_ejects_dead_workers_fast() {
+    let cluster: Cluster = decode(&build(&mesh(), &options()), ResourceType::Cluster, "minilm/v1");
+    insta::assert_snapshot!(compact(&cluster));
+}
+
+#[test]
+fn endpoints_carry_weights_and_a_version_without_workers_has_none() {
+    let snapshot = build(&mesh(), &options());
+    let assignment: ClusterLoadAssignment = decode(&snapshot, ResourceType::Endpoints, "minilm/v1");
+    let weights: Vec<u32> = assignment.endpoints[0]
+        .lb_endpoints
+        .iter()
+        .map(|endpoint| endpoint.load_balancing_weight.unwrap().value)
+        .collect();
+    assert_eq!(weights, [400, 100]);
+    let empty: ClusterLoadAssignment = decode(&snapshot, ResourceType::Endpoints, "minilm/v2");
+    assert!(empty.endpoints.is_empty());
+}
+
+#[test]
+fn of_two_workers_with_one_address_the_younger_is_believed() {
+    let mut mesh = mesh();
+    let (id, mut twin) = worker("0-restarted", 8001, &[("minilm", "v1")], None);
+    Arc::make_mut(&mut twin).created = 9_999;
+    mesh.workers.insert(id, twin);
+    let placement = placement::place(&mesh);
+    let workers: Vec<&String> = placement[&served("minilm", "v1")].keys().collect();
+    assert_eq!(workers, ["0-restarted", "b"]);
+}
+
+#[test]
+fn the_filter_gets_the_documents_in_force() {
+    let extension: TypedExtensionConfig = decode(&build(&mesh(), &options()), ResourceType::Extension, filter::NAME);
+    let plugin = Wasm::decode(extension.typed_config.as_ref().unwrap().value.as_slice())
+        .unwrap()
+        .config
+        .unwrap();
+    let configuration = String::decode(plugin.configuration.as_ref().unwrap().value.as_slice()).unwrap();
+    let parsed = kilocard_policy::config::FilterConfig::parse(configuration.as_bytes()).unwrap();
+    assert_eq!(parsed.documents.len(), 1);
+    insta::assert_snapshot!(format!("{}\n{configuration}", compact(&plugin)));
+}
+
+#[test]
+fn documents_that_are_rewritten_unchanged_do_not_configure_the_filter_anew() {
+    let (before, options) = (mesh(), options());
+    let mut after = before.clone();
+    after.policies.values_mut().for_each(|policy| policy.revision += 1);
+    assert_eq!(build(&before, &options), build(&after, &options));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn a_mesh_gives_the_same_bytes_in_whatever_order_it_came_to_be(
+        ids in prop::collection::vec((0u8..12, 0u8..4, 0u8..3), 1..12),
+    ) {
+        let options = options();
+        let all = |order: &mut dyn Iterator<Item = &(u8, u8, u8)>| {
+            let mut mesh = mesh();
+            for (id, model, version) in order {
+                let (model, version) = (format!("m{model}"), format!("v{version}"));
+                let id = format!("w{id}-{model}-{version}");
+                let port = 9000 + id.bytes().map(u16::from).sum::<u16>();
+                let (id, worker) = worker(&id, port, &[(&model, &version)], None);
+                mesh.workers.insert(id, worker);
+            }
+            build(&mesh, &options)
+        };
+        let (forth, back) = (all(&mut ids.iter()), all(&mut ids.iter().rev()));
+        prop_assert_eq!(forth.version(), back.version());
+        prop_assert_eq!(&forth, &back);
+
+        let routes: RouteConfiguration = decode(&forth, ResourceType::Route, GATEWAY);
+        let clusters: BTreeSet<&str> =
+            forth.set(ResourceType::Cluster).unwrap().iter().map(|cluster| cluster.name.as_str()).collect();
+        let map = match_map(&routes);
+        prop_assert_eq!(map.len(), clusters.len());
+        for (key, route) in &map {
+            let Some(Action::Route(action)) = &route.action else { panic!("{route:?}") };
+            prop_assert_eq!(&action.cluster_specifier, &Some(ClusterSpecifier::Cluster(key.clone())));
+            prop_assert!(clusters.contains(key.as_str()));
+            prop_assert!(forth.set(ResourceType::Endpoints).unwrap().get(key).is_some());
+        }
+    }
+}

@@ -1,0 +1,21 @@
+//! Verdicts on policies, written back to etcd for operators: what should be written ([`plan`], pure) and the writing
+//! ([`writer`]).
+
+pub mod plan;
+pub mod writer;
+
+use crate::model::inventory::RecordedStatus;
+use kilocard_registry::layout::PolicyId;
+use kilocard_registry::policy_status::PolicyStatus;
+use std::collections::BTreeMap;
+
+/// The verdicts as they should stand in etcd and as they do, both as of one revision.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Book {
+    /// False until the first listing: before it, nothing is known and nothing must be written.
+    pub complete: bool,
+    /// Our verdicts.
+    pub desired: BTreeMap<PolicyId, PolicyStatus>,
+    /// What stands in etcd.
+    pub recorded: BTreeMap<PolicyId, RecordedStatus>,
+}
