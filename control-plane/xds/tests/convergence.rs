@@ -312,12 +312,11 @@ impl Client {
 
     /// Serves everything anew, so that no refusal stands, then takes a part away; the client accepts all of it.
     fn finish(&mut self) {
-        let counts: [(u8, fn(usize) -> usize); 2] = [(100, |_| NAMES.len()), (200, |round| round)];
-        for (content, count) in counts {
+        for (content, partial) in [(100_u8, false), (200, true)] {
             for (round, kind) in ResourceType::ALL.into_iter().enumerate() {
                 let resources = NAMES
                     .iter()
-                    .take(count(round))
+                    .take(if partial { round } else { NAMES.len() })
                     .map(|name| Resource::new(*name, vec![content]));
                 self.serve(kind, ResourceSet::new(resources));
             }
