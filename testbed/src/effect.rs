@@ -3,11 +3,12 @@
 use crate::client::Client;
 use crate::harness::Testbed;
 use crate::poll::{self, DEADLINE};
-use crate::starter::version_of;
+use crate::starter::{self, version_of};
 use anyhow::{Context, Result, bail, ensure};
 use etcd_client::{Client as EtcdClient, EventType, WatchStream};
+use kilocard_registry::layout::{Key, PolicyId};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 
 /// A client that asks back to back, as one user, and notes when its version changes.
@@ -125,4 +126,40 @@ impl CommitWatch {
             .await
             .context("etcd told of no write")?
     }
+}
+
+/// How long a change took to be felt.
+#[derive(Clone, Copy, Debug)]
+pub struct Times {
+    /// Since etcd told of the write.
+    pub since_commit: Duration,
+    /// Since the command line was started.
+    pub since_command: Duration,
+}
+
+/// Raises v2's share through the command line while `user`, whose bucket lies between, asks back to back; no
+/// request of the user may fail.
+///
+/// # Errors
+/// If the user was not on `v1`, does not come to `v2`, or had a request fail.
+pub async fn raise_share(testbed: &mut Testbed, user: &str, before: u16, after: u16) -> Result<Times> {
+    let probe = Probe::start(testbed, user).await?;
+    probe
+        .await_version("v1")
+        .await
+        .with_context(|| format!("at {before} %"))?;
+    let key = testbed
+        .layout()
+        .key(&Key::Policy(PolicyId::new("RoutingPolicy", "minilm")));
+    let watch = CommitWatch::open(testbed.etcd().client().await?, &key).await?;
+    let committed = tokio::spawn(watch.committed());
+    let command = Instant::now();
+    testbed.apply(&starter::routing(after)).await?;
+    let effect = probe.await_version("v2").await?;
+    let commit = committed.await??;
+    // The watch may tell the testbed a moment later than it told the control plane.
+    Ok(Times {
+        since_commit: effect.saturating_duration_since(commit),
+        since_command: effect.duration_since(command),
+    })
 }

@@ -102,7 +102,7 @@ impl Reached {
     /// # Errors
     /// If one does not answer.
     pub async fn read(testbed: &mut Testbed) -> Result<Self> {
-        let stats = testbed.envoy().stats("cluster.minilm/").await?;
+        let stats = testbed.envoy().stats("cluster.minilm_").await?;
         let forwarded = stats
             .iter()
             .filter(|(name, _)| name.ends_with(".upstream_rq_total"))

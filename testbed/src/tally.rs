@@ -1,6 +1,8 @@
 //! Counting who answered, and judging a count.
 
 use crate::client::Client;
+use crate::harness::Testbed;
+use crate::starter::version_of;
 use anyhow::Result;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -94,6 +96,19 @@ pub async fn workers_in_lanes(
     metadata: &[(&str, &str)],
 ) -> Result<Tally> {
     in_lanes(gateway, lanes, calls, metadata, Ask::Ready).await
+}
+
+/// The versions that these users are on, by one request each that needs no computation.
+///
+/// # Errors
+/// If any call fails.
+pub async fn versions_of(testbed: &Testbed, users: &[String]) -> Result<Tally> {
+    let client = testbed.client().await?;
+    let mut tally = Tally::default();
+    for user in users {
+        tally.count(version_of(&client.ready(&[("x-user-id", user)]).await?));
+    }
+    Ok(tally)
 }
 
 #[derive(Clone, Copy)]

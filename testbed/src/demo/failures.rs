@@ -1,7 +1,7 @@
 //! Step 6: parts fail while traffic flows.
 
-use super::live_change::change;
 use super::{Report, V2_PERCENT};
+use crate::effect::raise_share;
 use crate::harness::Testbed;
 use crate::load::{Load, Sample};
 use crate::outage;
@@ -80,7 +80,7 @@ async fn control_plane_killed(testbed: &mut Testbed, report: &mut Report) -> Res
 
     let [_, before, after] = V2_PERCENT;
     let user = Cohorts::new()?.users(before..after, 1)?.concat();
-    let times = change(testbed, &user, before, after).await?;
+    let times = raise_share(testbed, &user, before, after).await?;
     let seen = format!(
         "v2 for {user}, {:.0} ms after etcd's commit",
         times.since_commit.as_secs_f64() * 1e3

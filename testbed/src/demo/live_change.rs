@@ -1,13 +1,11 @@
 //! Step 4: a policy changed while traffic flows.
 
 use super::{Report, V2_PERCENT};
-use crate::effect::{CommitWatch, Probe};
+use crate::effect::raise_share;
 use crate::harness::Testbed;
-use crate::starter::{self, Cohorts, version_of};
-use crate::tally::Tally;
-use anyhow::{Context, Result};
-use kilocard_registry::layout::{Key, PolicyId};
-use std::time::{Duration, Instant};
+use crate::starter::Cohorts;
+use crate::tally;
+use anyhow::Result;
 
 const USERS: usize = 200;
 
@@ -16,7 +14,7 @@ pub(super) async fn run(testbed: &mut Testbed, report: &mut Report) -> Result<()
     let cohorts = Cohorts::new()?;
     let settled = cohorts.users(0..before, USERS)?;
     let moving = cohorts.users(before..after, 1)?.concat();
-    let was = versions_of(testbed, &settled).await?;
+    let was = tally::versions_of(testbed, &settled).await?;
     report.check(
         &format!("{USERS} users of the v2 cohort at {before} %"),
         format!("v2={USERS}"),
@@ -24,7 +22,7 @@ pub(super) async fn run(testbed: &mut Testbed, report: &mut Report) -> Result<()
         was.only("v2"),
     );
 
-    let times = change(testbed, &moving, before, after).await?;
+    let times = raise_share(testbed, &moving, before, after).await?;
     let what = format!("kilocard apply: v2 from {before} % to {after} %; {moving} was on v1");
     let seen = format!(
         "v2, {:.1} ms after etcd's commit, {:.1} ms after the command was started",
@@ -33,7 +31,7 @@ pub(super) async fn run(testbed: &mut Testbed, report: &mut Report) -> Result<()
     );
     report.check(&what, "v2, without a failed request", seen, true);
 
-    let is = versions_of(testbed, &settled).await?;
+    let is = tally::versions_of(testbed, &settled).await?;
     let stayed = format!("v2={USERS}: nobody moves off");
     report.check(
         &format!("the same {USERS} users at {after} %"),
@@ -41,7 +39,7 @@ pub(super) async fn run(testbed: &mut Testbed, report: &mut Report) -> Result<()
         is.to_string(),
         is.only("v2"),
     );
-    let others = versions_of(testbed, &cohorts.users(after..100, USERS)?).await?;
+    let others = tally::versions_of(testbed, &cohorts.users(after..100, USERS)?).await?;
     report.check(
         &format!("{USERS} users beyond {after} %"),
         format!("v1={USERS}"),
@@ -49,42 +47,4 @@ pub(super) async fn run(testbed: &mut Testbed, report: &mut Report) -> Result<()
         others.only("v1"),
     );
     Ok(())
-}
-
-/// How long a change took to be felt.
-pub(super) struct Times {
-    pub(super) since_commit: Duration,
-    pub(super) since_command: Duration,
-}
-
-/// Raises v2's share through the command line while `user`, whose bucket lies between, asks back to back.
-pub(super) async fn change(testbed: &mut Testbed, user: &str, before: u16, after: u16) -> Result<Times> {
-    let probe = Probe::start(testbed, user).await?;
-    probe
-        .await_version("v1")
-        .await
-        .with_context(|| format!("at {before} %"))?;
-    let key = testbed
-        .layout()
-        .key(&Key::Policy(PolicyId::new("RoutingPolicy", "minilm")));
-    let watch = CommitWatch::open(testbed.etcd().client().await?, &key).await?;
-    let committed = tokio::spawn(watch.committed());
-    let command = Instant::now();
-    testbed.apply(&starter::routing(after)).await?;
-    let effect = probe.await_version("v2").await?;
-    let commit = committed.await??;
-    // The watch may tell the testbed a moment later than it told the control plane.
-    Ok(Times {
-        since_commit: effect.saturating_duration_since(commit),
-        since_command: effect.duration_since(command),
-    })
-}
-
-async fn versions_of(testbed: &Testbed, users: &[String]) -> Result<Tally> {
-    let client = testbed.client().await?;
-    let mut tally = Tally::default();
-    for user in users {
-        tally.count(version_of(&client.ready(&[("x-user-id", user)]).await?));
-    }
-    Ok(tally)
 }

@@ -144,7 +144,7 @@ impl Envoy {
         Ok(hosts)
     }
 
-    /// Waits until the endpoint is (`present`) or is no longer among those that Envoy sends to.
+    /// Waits until Envoy has the endpoint and would send to it (`present`), or has it no longer.
     ///
     /// # Errors
     /// After the deadline, with what Envoy has.
@@ -158,8 +158,14 @@ impl Envoy {
                 return Ok(Err(ended));
             }
             let hosts = self.hosts().await?;
-            let there = hosts.iter().any(|host| host.address == address && host.healthy);
-            ensure!(there == present, "{hosts:?}");
+            let host = hosts.iter().find(|host| host.address == address);
+            // A host that Envoy ejected for errors is still there.
+            let reached = if present {
+                host.is_some_and(|host| host.healthy)
+            } else {
+                host.is_none()
+            };
+            ensure!(reached, "{hosts:?}");
             Ok(Ok(()))
         })
         .await?
