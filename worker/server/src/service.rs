@@ -1,0 +1,261 @@
+//! `inference.GRPCInferenceService`: the Open Inference Protocol v2.
+
+mod describe;
+mod infer;
+mod tensor;
+
+#[cfg(test)]
+mod tests;
+
+use crate::{
+    metrics::Metrics,
+    models::{Models, ResolveError, Served},
+};
+use kilocard_proto::inference::{self as oip, grpc_inference_service_server::GrpcInferenceService};
+use std::{sync::Arc, time::Instant};
+use tokio_util::sync::CancellationToken;
+use tonic::{
+    Request, Response, Status, Streaming,
+    metadata::{Ascii, MetadataMap, MetadataValue},
+};
+
+/// The version that the mesh decided on; set by the gateway filter.
+const ROUTE: &str = "x-kilocard-route";
+/// Who answered.
+const WORKER: &str = "x-kilocard-worker";
+
+/// The service.
+#[derive(Debug)]
+pub struct InferenceService {
+    models: Arc<Models>,
+    metrics: Arc<Metrics>,
+    draining: CancellationToken,
+    worker: MetadataValue<Ascii>,
+}
+
+impl InferenceService {
+    /// Serves these models as the worker `id`. Once `draining` is cancelled, it says that it is not ready, and goes on
+    /// answering.
+    pub fn new(models: Arc<Models>, metrics: Arc<Metrics>, draining: CancellationToken, id: &str) -> Self {
+        // Names are checked to be plain ASCII.
+        let worker = id.parse().unwrap_or_else(|_| MetadataValue::from_static("unnamed"));
+        Self {
+            models,
+            metrics,
+            draining,
+            worker,
+        }
+    }
+
+    /// Says who answered, also when the answer is an error.
+    fn sign<T>(&self, result: Result<T, Status>) -> Result<Response<T>, Status> {
+        let sign = |metadata: &mut MetadataMap| drop(metadata.insert(WORKER, self.worker.clone()));
+        match result {
+            Ok(message) => {
+                let mut response = Response::new(message);
+                sign(response.metadata_mut());
+                Ok(response)
+            }
+            Err(mut status) => {
+                sign(status.metadata_mut());
+                Err(status)
+            }
+        }
+    }
+
+    fn resolve(&self, model: &str, version: &str, metadata: &MetadataMap) -> Result<&Arc<Served>, Status> {
+        let route = match metadata.get(ROUTE) {
+            Some(route) => Some(
+                route
+                    .to_str()
+                    .map_err(|_| Status::invalid_argument("x-kilocard-route is not ASCII"))?,
+            ),
+            None => None,
+        };
+        self.models.resolve(model, version, route).map_err(|error| match error {
+            ResolveError::NotFound { .. } => Status::not_found(error.to_string()),
+            ResolveError::NoModel(_) | ResolveError::RouteConflict { .. } | ResolveError::Route(_) => {
+                Status::invalid_argument(error.to_string())
+            }
+        })
+    }
+
+    fn unimplemented<T>(&self, rpc: &str) -> Result<Response<T>, Status> {
+        self.sign(Err(Status::unimplemented(format!(
+            "this worker does not implement {rpc}"
+        ))))
+    }
+}
+
+#[tonic::async_trait]
+impl GrpcInferenceService for InferenceService {
+    async fn server_live(
+        &self,
+        _: Request<oip::ServerLiveRequest>,
+    ) -> Result<Response<oip::ServerLiveResponse>, Status> {
+        self.sign(Ok(oip::ServerLiveResponse { live: true }))
+    }
+
+    async fn server_ready(
+        &self,
+        _: Request<oip::ServerReadyRequest>,
+    ) -> Result<Response<oip::ServerReadyResponse>, Status> {
+        self.sign(Ok(oip::ServerReadyResponse {
+            ready: !self.draining.is_cancelled(),
+        }))
+    }
+
+    /// A model that is not here is not ready, which is an answer and not an error.
+    async fn model_ready(
+        &self,
+        request: Request<oip::ModelReadyRequest>,
+    ) -> Result<Response<oip::ModelReadyResponse>, Status> {
+        let (metadata, _, oip::ModelReadyRequest { name, version }) = request.into_parts();
+        self.sign(match self.resolve(&name, &version, &metadata) {
+            Ok(_) => Ok(oip::ModelReadyResponse {
+                ready: !self.draining.is_cancelled(),
+            }),
+            Err(status) if status.code() == tonic::Code::NotFound => Ok(oip::ModelReadyResponse { ready: false }),
+            Err(status) => Err(status),
+        })
+    }
+
+    async fn server_metadata(
+        &self,
+        _: Request<oip::ServerMetadataRequest>,
+    ) -> Result<Response<oip::ServerMetadataResponse>, Status> {
+        self.sign(Ok(describe::server()))
+    }
+
+    async fn model_metadata(
+        &self,
+        request: Request<oip::ModelMetadataRequest>,
+    ) -> Result<Response<oip::ModelMetadataResponse>, Status> {
+        let (metadata, _, oip::ModelMetadataRequest { name, version }) = request.into_parts();
+        self.sign(
+            self.resolve(&name, &version, &metadata)
+                .map(|served| describe::model(served, &self.models)),
+        )
+    }
+
+    async fn model_infer(
+        &self,
+        request: Request<oip::ModelInferRequest>,
+    ) -> Result<Response<oip::ModelInferResponse>, Status> {
+        let arrived = Instant::now();
+        let (metadata, _, message) = request.into_parts();
+        let served = self.resolve(&message.model_name, &message.model_version, &metadata);
+        let id = served.as_ref().ok().map(|served| served.id.clone());
+        let result = match served {
+            Ok(served) => infer::infer(served, message, &metadata, arrived).await,
+            Err(status) => Err(status),
+        };
+        let code = result.as_ref().map_or_else(Status::code, |_| tonic::Code::Ok);
+        self.metrics.request(id.as_ref(), code, arrived.elapsed());
+        self.sign(result)
+    }
+
+    async fn model_config(
+        &self,
+        request: Request<oip::ModelConfigRequest>,
+    ) -> Result<Response<oip::ModelConfigResponse>, Status> {
+        let (metadata, _, oip::ModelConfigRequest { name, version }) = request.into_parts();
+        let config = self
+            .resolve(&name, &version, &metadata)
+            .map(|served| describe::config(served));
+        self.sign(config.map(|config| oip::ModelConfigResponse { config: Some(config) }))
+    }
+
+    type ModelStreamInferStream = tokio_stream::Empty<Result<oip::ModelStreamInferResponse, Status>>;
+
+    async fn model_stream_infer(
+        &self,
+        _: Request<Streaming<oip::ModelInferRequest>>,
+    ) -> Result<Response<Self::ModelStreamInferStream>, Status> {
+        self.unimplemented("ModelStreamInfer")
+    }
+
+    async fn model_statistics(
+        &self,
+        _: Request<oip::ModelStatisticsRequest>,
+    ) -> Result<Response<oip::ModelStatisticsResponse>, Status> {
+        self.unimplemented("ModelStatistics")
+    }
+
+    async fn repository_index(
+        &self,
+        _: Request<oip::RepositoryIndexRequest>,
+    ) -> Result<Response<oip::RepositoryIndexResponse>, Status> {
+        self.unimplemented("RepositoryIndex")
+    }
+
+    async fn repository_model_load(
+        &self,
+        _: Request<oip::RepositoryModelLoadRequest>,
+    ) -> Result<Response<oip::RepositoryModelLoadResponse>, Status> {
+        self.unimplemented("RepositoryModelLoad")
+    }
+
+    async fn repository_model_unload(
+        &self,
+        _: Request<oip::RepositoryModelUnloadRequest>,
+    ) -> Result<Response<oip::RepositoryModelUnloadResponse>, Status> {
+        self.unimplemented("RepositoryModelUnload")
+    }
+
+    async fn system_shared_memory_status(
+        &self,
+        _: Request<oip::SystemSharedMemoryStatusRequest>,
+    ) -> Result<Response<oip::SystemSharedMemoryStatusResponse>, Status> {
+        self.unimplemented("SystemSharedMemoryStatus")
+    }
+
+    async fn system_shared_memory_register(
+        &self,
+        _: Request<oip::SystemSharedMemoryRegisterRequest>,
+    ) -> Result<Response<oip::SystemSharedMemoryRegisterResponse>, Status> {
+        self.unimplemented("SystemSharedMemoryRegister")
+    }
+
+    async fn system_shared_memory_unregister(
+        &self,
+        _: Request<oip::SystemSharedMemoryUnregisterRequest>,
+    ) -> Result<Response<oip::SystemSharedMemoryUnregisterResponse>, Status> {
+        self.unimplemented("SystemSharedMemoryUnregister")
+    }
+
+    async fn cuda_shared_memory_status(
+        &self,
+        _: Request<oip::CudaSharedMemoryStatusRequest>,
+    ) -> Result<Response<oip::CudaSharedMemoryStatusResponse>, Status> {
+        self.unimplemented("CudaSharedMemoryStatus")
+    }
+
+    async fn cuda_shared_memory_register(
+        &self,
+        _: Request<oip::CudaSharedMemoryRegisterRequest>,
+    ) -> Result<Response<oip::CudaSharedMemoryRegisterResponse>, Status> {
+        self.unimplemented("CudaSharedMemoryRegister")
+    }
+
+    async fn cuda_shared_memory_unregister(
+        &self,
+        _: Request<oip::CudaSharedMemoryUnregisterRequest>,
+    ) -> Result<Response<oip::CudaSharedMemoryUnregisterResponse>, Status> {
+        self.unimplemented("CudaSharedMemoryUnregister")
+    }
+
+    async fn trace_setting(
+        &self,
+        _: Request<oip::TraceSettingRequest>,
+    ) -> Result<Response<oip::TraceSettingResponse>, Status> {
+        self.unimplemented("TraceSetting")
+    }
+
+    async fn log_settings(
+        &self,
+        _: Request<oip::LogSettingsRequest>,
+    ) -> Result<Response<oip::LogSettingsResponse>, Status> {
+        self.unimplemented("LogSettings")
+    }
+}

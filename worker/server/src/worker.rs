@@ -1,0 +1,314 @@
+//! A running worker: started whole or not at all, and drained in the order that loses no request.
+//!
+//! Draining: first it leaves etcd and says NOT_SERVING, so that proxies stop choosing it; then it serves on for a while,
+//! since they learn of it late; then it takes nothing new and finishes what is in flight.
+
+use crate::{
+    admin::{self, Admin},
+    config::{Config, RegistrationConfig},
+    endpoints::{self, Endpoints},
+    metrics::Metrics,
+    models::{LoadOptions, Models, ModelsError},
+    registration::{Records, Registration},
+    service::InferenceService,
+    simulated_gpu::SimulatedGpu,
+};
+use kilocard_engine::repository::Repository;
+use kilocard_proto::inference::grpc_inference_service_server::GrpcInferenceServiceServer;
+use kilocard_registry::{
+    layout::{DeviceId, InvalidPrefix},
+    worker::{Telemetry, WorkerRecord},
+};
+use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use tokio::{net::TcpListener, sync::watch, task::JoinHandle, time::timeout};
+use tokio_util::sync::CancellationToken;
+use tonic::transport::{Server, server::TcpIncoming};
+use tonic_health::{ServingStatus, server::HealthReporter};
+
+/// The largest request. Far above any batch of texts that makes sense, far below what would hurt.
+const MAX_REQUEST_BYTES: usize = 16 << 20;
+/// A client that vanished without closing is noticed within these two together.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(30);
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often a simulated GPU's file is looked at.
+const SIMULATION_INTERVAL: Duration = Duration::from_millis(500);
+/// The share of a card's memory that must change for its record to be written again.
+const SIGNIFICANT_SHARE: u64 = 100;
+/// Names in the health service: the whole server, and the service.
+const HEALTH_NAMES: [&str; 2] = ["", "inference.GRPCInferenceService"];
+
+/// Why a worker did not start, or stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerError {
+    /// Nothing can be served.
+    #[error(transparent)]
+    Models(#[from] ModelsError),
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The endpoints file cannot be written.
+    #[error("cannot write the endpoints file {path}: {source}")]
+    EndpointsFile {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The prefix is wrong.
+    #[error(transparent)]
+    Prefix(#[from] InvalidPrefix),
+    /// A server ended by itself.
+    #[error("serving ended: {0}")]
+    Server(String),
+}
+
+/// A worker that serves.
+#[derive(Debug)]
+pub struct Worker {
+    endpoints: Endpoints,
+    health: HealthReporter,
+    registration: Option<Registration>,
+    draining: CancellationToken,
+    stop: CancellationToken,
+    grpc: JoinHandle<Result<(), tonic::transport::Error>>,
+    admin: JoinHandle<io::Result<()>>,
+    drain_delay: Duration,
+    drain_timeout: Duration,
+}
+
+impl Worker {
+    /// Loads the models, binds the addresses, serves, and registers, in this order.
+    ///
+    /// # Errors
+    /// [`WorkerError`]; nothing is left running.
+    pub async fn start(config: Config) -> Result<Self, WorkerError> {
+        // Bound before the models are loaded: a port that is taken is known at once.
+        let (grpc, grpc_address) = listen(config.listen).await?;
+        let (admin, admin_address) = listen(config.admin_listen).await?;
+        let endpoints = Endpoints {
+            grpc: grpc_address,
+            admin: admin_address,
+        };
+        let metrics = Arc::new(Metrics::default());
+        let models = Arc::new(load(&config, metrics.clone()).await?);
+
+        let (draining, stop) = (CancellationToken::new(), CancellationToken::new());
+        let (health, health_service) = tonic_health::server::health_reporter();
+        set_health(&health, ServingStatus::Serving).await;
+        let service = InferenceService::new(models.clone(), metrics.clone(), draining.clone(), &config.id);
+        let service = GrpcInferenceServiceServer::new(service).max_decoding_message_size(MAX_REQUEST_BYTES);
+        let server = Server::builder()
+            .http2_keepalive_interval(Some(KEEP_ALIVE_INTERVAL))
+            .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
+            .add_service(health_service)
+            .add_service(service);
+        let incoming = TcpIncoming::from(grpc).with_nodelay(Some(true));
+        let grpc = tokio::spawn(server.serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned()));
+        let pages = Admin {
+            metrics: metrics.clone(),
+            models: models.clone(),
+            draining: draining.clone(),
+        };
+        let admin_stop = stop.clone().cancelled_owned();
+        let admin = tokio::spawn(async {
+            axum::serve(admin, admin::router(pages))
+                .with_graceful_shutdown(admin_stop)
+                .await
+        });
+
+        let mut worker = Self {
+            endpoints,
+            health,
+            registration: None,
+            draining,
+            stop,
+            grpc,
+            admin,
+            drain_delay: config.drain_delay,
+            drain_timeout: config.drain_timeout,
+        };
+        if let Some(registration) = config.registration {
+            worker.registration = Some(register(
+                registration,
+                config.id,
+                grpc_address,
+                &models,
+                metrics,
+                &worker.draining,
+            )?);
+        }
+        if let Some(path) = config.endpoints_file {
+            endpoints::write(&path, &endpoints).map_err(|source| WorkerError::EndpointsFile { path, source })?;
+        }
+        Ok(worker)
+    }
+
+    /// Where it listens.
+    pub fn endpoints(&self) -> Endpoints {
+        self.endpoints
+    }
+
+    /// Waits for a server to end by itself, which it should not.
+    pub async fn failure(&mut self) -> WorkerError {
+        let (server, how) = tokio::select! {
+            ended = &mut self.grpc => ("gRPC", format!("{ended:?}")),
+            ended = &mut self.admin => ("admin", format!("{ended:?}")),
+        };
+        WorkerError::Server(format!("{server}: {how}"))
+    }
+
+    /// Ends it without losing a request.
+    pub async fn drain(mut self) {
+        tracing::info!(delay = ?self.drain_delay, "draining");
+        self.draining.cancel();
+        set_health(&self.health, ServingStatus::NotServing).await;
+        let leave = async {
+            if let Some(registration) = self.registration.take() {
+                registration.leave().await;
+            }
+        };
+        // An etcd that does not answer must not hold up the end: the lease runs out by itself.
+        let delay = tokio::time::sleep(self.drain_delay);
+        if tokio::join!(timeout(self.drain_timeout, leave), delay).0.is_err() {
+            tracing::warn!("etcd did not answer; the lease runs out by itself");
+        }
+        self.stop.cancel();
+        if timeout(self.drain_timeout, &mut self.grpc).await.is_err() {
+            tracing::warn!(after = ?self.drain_timeout, "requests were still in flight; ending them");
+        }
+        tracing::info!("drained");
+    }
+}
+
+impl Drop for Worker {
+    /// Nothing runs on by itself, however the worker ended.
+    fn drop(&mut self) {
+        self.draining.cancel();
+        self.stop.cancel();
+        self.grpc.abort();
+        self.admin.abort();
+    }
+}
+
+async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), WorkerError> {
+    let error = |source| WorkerError::Listen { address, source };
+    let listener = TcpListener::bind(address).await.map_err(error)?;
+    let bound = listener.local_addr().map_err(error)?;
+    Ok((listener, bound))
+}
+
+async fn load(config: &Config, metrics: Arc<Metrics>) -> Result<Models, WorkerError> {
+    let repository = Repository::new(&config.repository);
+    let wanted = config.models.clone();
+    let options = LoadOptions {
+        device: config.device,
+        max_queue: config.max_queue,
+        max_batch_tokens: config.max_batch_tokens,
+    };
+    let loading = tokio::task::spawn_blocking(move || {
+        Models::load(&repository, &wanted, options, |id| {
+            let (metrics, id) = (metrics.clone(), id.clone());
+            Arc::new(move |report| metrics.batch(&id, report))
+        })
+    });
+    Ok(loading
+        .await
+        .map_err(|error| WorkerError::Server(format!("loading panicked: {error}")))??)
+}
+
+async fn set_health(health: &HealthReporter, status: ServingStatus) {
+    for name in HEALTH_NAMES {
+        health.set_service_status(name, status).await;
+    }
+}
+
+fn register(
+    config: RegistrationConfig,
+    id: String,
+    bound: SocketAddr,
+    models: &Models,
+    metrics: Arc<Metrics>,
+    ended: &CancellationToken,
+) -> Result<Registration, WorkerError> {
+    let layout = config.etcd.layout()?;
+    let gpu = config.simulated_gpu.as_ref().map(|(_, gpu)| gpu);
+    let worker = WorkerRecord {
+        id,
+        address: config.advertise.unwrap_or(bound).to_string(),
+        node: config.node.clone(),
+        device: gpu.map(|gpu| gpu.pci.clone()),
+        models: models.served(),
+        telemetry: gpu.map(SimulatedGpu::telemetry),
+    };
+    let device = gpu.map(|gpu| {
+        (
+            DeviceId {
+                node: config.node.clone(),
+                pci: gpu.pci.clone(),
+            },
+            gpu.device.clone(),
+        )
+    });
+    let (sender, receiver) = watch::channel(Records { worker, device });
+    if let Some((path, _)) = config.simulated_gpu {
+        tokio::spawn(ended.clone().run_until_cancelled_owned(follow_simulation(path, sender)));
+    }
+    Ok(Registration::start(
+        config.etcd,
+        layout,
+        config.lease_ttl,
+        receiver,
+        metrics,
+    ))
+}
+
+/// Carries changes of the simulated GPU's file into the records. The PCI address stays: a worker does not change cards.
+async fn follow_simulation(path: PathBuf, records: watch::Sender<Records>) {
+    let mut last_error = String::new();
+    loop {
+        tokio::time::sleep(SIMULATION_INTERVAL).await;
+        let gpu = match SimulatedGpu::read(&path) {
+            Ok(gpu) => gpu,
+            Err(error) => {
+                let error = error.to_string();
+                if error != last_error {
+                    tracing::warn!(%error, "the simulated GPU stays as it was");
+                    last_error = error;
+                }
+                continue;
+            }
+        };
+        last_error.clear();
+        records.send_if_modified(|records| {
+            let telemetry = gpu.telemetry();
+            let significant = records
+                .worker
+                .telemetry
+                .as_ref()
+                .is_none_or(|old| is_significant(old, &telemetry));
+            let device = records.device.as_mut().filter(|(_, old)| *old != gpu.device);
+            let changed = significant || device.is_some();
+            if let Some((_, old)) = device {
+                *old = gpu.device;
+            }
+            if changed {
+                records.worker.telemetry = Some(telemetry);
+            }
+            changed
+        });
+    }
+}
+
+fn is_significant(old: &Telemetry, new: &Telemetry) -> bool {
+    old.simulated != new.simulated
+        || old.memory_total_bytes != new.memory_total_bytes
+        || old.memory_free_bytes.abs_diff(new.memory_free_bytes) >= (new.memory_total_bytes / SIGNIFICANT_SHARE).max(1)
+}
+
+#[cfg(test)]
+mod tests;
