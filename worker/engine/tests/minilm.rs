@@ -50,13 +50,22 @@ fn load(version: &str) -> Model {
         .open(&format!("minilm/{version}").parse().unwrap())
         .unwrap_or_else(|error| panic!("{error}\nThis test needs the model: run `cargo xtask setup`"));
     let (backend, tokenizer) = bert::load(&version, &select(DeviceChoice::Cpu).unwrap()).unwrap();
-    Model { backend, tokenizer, weights_sha256: version.manifest().files[WEIGHTS].sha256.clone() }
+    Model {
+        backend,
+        tokenizer,
+        weights_sha256: version.manifest().files[WEIGHTS].sha256.clone(),
+    }
 }
 
 impl Model {
     fn embed(&mut self, texts: &[&str]) -> Vec<Vec<f32>> {
         let sequences: Vec<_> = texts.iter().map(|text| self.tokenizer.encode(text).unwrap()).collect();
-        self.backend.embed(&TokenBatch::pad(sequences.iter())).unwrap().rows().map(<[f32]>::to_vec).collect()
+        self.backend
+            .embed(&TokenBatch::pad(sequences.iter()))
+            .unwrap()
+            .rows()
+            .map(<[f32]>::to_vec)
+            .collect()
     }
 }
 
@@ -68,7 +77,10 @@ fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
 #[test]
 fn embeddings_are_those_of_pytorch() {
     let (reference, mut model) = (reference(), load("v1"));
-    assert_eq!(model.weights_sha256, reference.model_sha256, "the reference was made with other weights");
+    assert_eq!(
+        model.weights_sha256, reference.model_sha256,
+        "the reference was made with other weights"
+    );
     for vector in &reference.vectors {
         assert_eq!(model.tokenizer.encode(&vector.text).unwrap().ids.len(), vector.tokens);
         let difference = largest_difference(&model.embed(&[&vector.text])[0], &vector.embedding);
@@ -81,12 +93,21 @@ fn similarities_are_those_of_pytorch_in_one_batch() {
     // v2 has its weights in half precision: three digits of a weight are lost, not of the meaning.
     for (version, tolerance) in [("v1", 1e-5), ("v2", 1e-3)] {
         let (reference, mut model) = (reference(), load(version));
-        let texts: Vec<&str> = reference.pairs.iter().flat_map(|pair| pair.texts.iter().map(String::as_str)).collect();
+        let texts: Vec<&str> = reference
+            .pairs
+            .iter()
+            .flat_map(|pair| pair.texts.iter().map(String::as_str))
+            .collect();
         let vectors = model.embed(&texts);
         for (pair, vectors) in reference.pairs.iter().zip(vectors.chunks(2)) {
             let cosine: f32 = vectors[0].iter().zip(&vectors[1]).map(|(a, b)| a * b).sum();
             let difference = (cosine - pair.cosine).abs();
-            assert!(difference < tolerance, "{version}, {}: {cosine}, and PyTorch says {}", pair.kind, pair.cosine);
+            assert!(
+                difference < tolerance,
+                "{version}, {}: {cosine}, and PyTorch says {}",
+                pair.kind,
+                pair.cosine
+            );
         }
     }
 }

@@ -236,6 +236,13 @@ fn edit(edit: impl Fn(&mut ModelInferRequest) + 'static) -> Edit {
     Box::new(edit)
 }
 
+fn ask_for_logits(request: &mut ModelInferRequest) {
+    request.outputs = vec![InferRequestedOutputTensor {
+        name: "logits".into(),
+        ..Default::default()
+    }];
+}
+
 fn bad_typed_requests() -> Vec<(Edit, Code, &'static str)> {
     let contents = |request: &mut ModelInferRequest, edit: fn(&mut InferTensorContents)| {
         edit(request.inputs[0].contents.get_or_insert_default());
@@ -322,22 +329,15 @@ fn bad_typed_requests() -> Vec<(Edit, Code, &'static str)> {
             "text 0 has 65537 bytes, and the most is 65536",
         ),
         (
-            edit(|r| {
-                r.outputs.push(InferRequestedOutputTensor {
-                    name: "logits".into(),
-                    ..Default::default()
-                })
-            }),
+            edit(ask_for_logits),
             Code::InvalidArgument,
             "no output \"logits\"; the only one is \"embedding\"",
         ),
         (
             edit(|r| {
-                drop(
-                    r.inputs[0]
-                        .parameters
-                        .insert("shared_memory_region".into(), oip::InferParameter::default()),
-                )
+                r.inputs[0]
+                    .parameters
+                    .insert("shared_memory_region".into(), oip::InferParameter::default());
             }),
             Code::Unimplemented,
             "shared memory",
