@@ -22,6 +22,7 @@ use kilocard_registry::layout::Layout;
 use kilocard_registry::report::MeshReport;
 use nix::sys::signal::Signal;
 use run::Run;
+pub use run::interrupted;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -58,24 +59,36 @@ impl Builder {
     pub async fn start(self) -> Result<Testbed> {
         let install = Install::locate()?;
         let run = Run::create(&self.name)?;
-        match Testbed::assemble(self, install, run.clone()).await {
-            Ok(testbed) => Ok(testbed),
-            Err(error) => Err(error.context(format!("the testbed did not start; logs: {}", run.dir().display()))),
-        }
+        let logs = run.dir().display().to_string();
+        let context = || format!("the testbed did not start; logs: {logs}");
+        Testbed::assemble(self, install, run).await.with_context(context)
+    }
+
+    /// Starts everything, expecting that it does not come up, and gives the reason.
+    ///
+    /// # Errors
+    /// If it did come up.
+    pub async fn start_refused(self) -> Result<String> {
+        let install = Install::locate()?;
+        let mut run = Run::create(&self.name)?;
+        run.discard();
+        let refused = Testbed::assemble(self, install, run).await.err();
+        let reason = refused.context("the testbed came up, and was expected not to")?;
+        Ok(format!("{reason:#}"))
     }
 }
 
 /// A running mesh.
 #[derive(Debug)]
 pub struct Testbed {
-    // Dropped in this order: etcd last, since a worker takes its record out of etcd when it ends.
+    // Dropped in this order: etcd after the others, since a worker takes its record out of etcd when it ends; the folder
+    // last, since all of them write into it.
     workers: BTreeMap<String, Worker>,
     envoy: Envoy,
     control_plane: ControlPlane,
     etcd: Etcd,
     install: Install,
     run: Run,
-    finished: bool,
 }
 
 impl Testbed {
@@ -104,7 +117,6 @@ impl Testbed {
             etcd,
             install,
             run,
-            finished: false,
         };
         for yaml in &builder.documents {
             testbed.apply(yaml).await?;
@@ -294,7 +306,7 @@ impl Testbed {
         if let Some(error) = failed.into_iter().next() {
             return Err(error);
         }
-        self.finished = true;
+        self.run.discard();
         Ok(())
     }
 
@@ -318,7 +330,6 @@ impl Drop for Testbed {
                 process.signal(Signal::SIGTERM);
             }
         }
-        self.run.close(self.finished);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
-use kilocard_testbed::{bench, client, demo, standing};
+use kilocard_testbed::{bench, client, demo, harness, standing};
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -51,6 +51,8 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "warn".into());
     tracing_subscriber::fmt()
+        .without_time()
+        .with_target(false)
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .init();
@@ -94,6 +96,7 @@ fn asked_to_end() -> Result<impl Future<Output = ()>> {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
         }
+        harness::interrupted();
     })
 }
 

@@ -1,13 +1,14 @@
 //! etcd and the control plane away: the last good state serves on, and what changed meanwhile arrives afterwards.
 
 use anyhow::{Context, Result, ensure};
-use etcd_client::CompactionOptions;
+use etcd_client::{Client as EtcdClient, CompactionOptions, ResponseHeader};
 use kilocard_registry::layout::{Key, PolicyId};
 use kilocard_testbed::effect::{Probe, raise_share};
 use kilocard_testbed::harness::Testbed;
 use kilocard_testbed::load::Load;
 use kilocard_testbed::outage;
 use kilocard_testbed::poll::{self, DEADLINE};
+use kilocard_testbed::prometheus;
 use kilocard_testbed::starter::{self, Cohorts, V1_A};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -93,33 +94,36 @@ async fn no_failure(load: Load) -> Result<()> {
 #[tokio::test]
 async fn what_changed_in_a_history_that_etcd_has_compacted_away_still_arrives() -> Result<()> {
     let mut testbed = small_mesh("e2e-compaction").await?;
+    compacted_while_cut_off(&mut testbed).await?;
+    compacted_while_lagging(&mut testbed).await?;
+    testbed.finish().await
+}
+
+fn policy_key(testbed: &Testbed, name: &str) -> String {
+    testbed.layout().key(&Key::Policy(PolicyId::new("RoutingPolicy", name)))
+}
+
+/// The watch breaks, and the history since is gone when the control plane connects again.
+async fn compacted_while_cut_off(testbed: &mut Testbed) -> Result<()> {
     let extra = starter::routing(0)
         .replace("minilm}", "extra}")
         .replace("model: minilm", "model: extra");
     testbed.apply(&extra.replace("default: true", "default: false")).await?;
     let user = Cohorts::new()?.users(10..50, 1)?.concat();
-    let probe = Probe::start(&testbed, &user).await?;
+    let probe = Probe::start(testbed, &user).await?;
     probe.await_version("v1").await?;
 
     testbed.control_plane().pause();
     // The restart of etcd breaks the watch; with the control plane frozen, nothing of the next lines reaches it.
     testbed.etcd().stop().await?;
     testbed.etcd().restart().await?;
-    let layout = testbed.layout();
-    let key = |name: &str| layout.key(&Key::Policy(PolicyId::new("RoutingPolicy", name)));
     let mut etcd = testbed.etcd().client().await?;
     for percent in [20, 30, 50] {
-        etcd.put(
-            key("minilm"),
-            serde_json::to_vec(&starter::routing_document(percent)?)?,
-            None,
-        )
-        .await?;
+        let document = serde_json::to_vec(&starter::routing_document(percent)?)?;
+        etcd.put(policy_key(testbed, "minilm"), document, None).await?;
     }
-    let deleted = etcd.delete(key("extra"), None).await?;
-    let revision = deleted.header().context("a header")?.revision();
-    etcd.compact(revision, Some(CompactionOptions::new().with_physical()))
-        .await?;
+    let deleted = etcd.delete(policy_key(testbed, "extra"), None).await?;
+    compact(&mut etcd, deleted.header()).await?;
     testbed.control_plane().resume();
 
     probe.await_version("v2").await?;
@@ -128,7 +132,54 @@ async fn what_changed_in_a_history_that_etcd_has_compacted_away_still_arrives() 
         ensure!(policies.iter().all(|policy| policy.name != "extra"), "{policies:?}");
         Ok(())
     })
-    .await?;
-    drop(probe);
-    testbed.finish().await
+    .await
+}
+
+/// The watch stays, but its reader falls so far behind that etcd compacts away what it has not been sent.
+async fn compacted_while_lagging(testbed: &mut Testbed) -> Result<()> {
+    /// Far more than what etcd and the connection between them buffer for one watch.
+    const WRITES: usize = 2000;
+    const LANES: usize = 16;
+    let user = Cohorts::new()?.users(50..60, 1)?.concat();
+    let probe = Probe::start(testbed, &user).await?;
+    probe.await_version("v1").await?;
+
+    testbed.control_plane().pause();
+    let mut lanes = tokio::task::JoinSet::new();
+    for lane in 0..LANES {
+        let (mut etcd, root) = (testbed.etcd().client().await?, testbed.layout().root());
+        lanes.spawn(async move {
+            for _ in 0..WRITES / LANES {
+                etcd.put(format!("{root}unknown/{lane}"), vec![b'x'; 8192], None)
+                    .await?;
+            }
+            etcd.delete(format!("{root}unknown/{lane}"), None).await
+        });
+    }
+    while let Some(lane) = lanes.join_next().await {
+        lane??;
+    }
+    let mut etcd = testbed.etcd().client().await?;
+    let document = serde_json::to_vec(&starter::routing_document(60)?)?;
+    let written = etcd.put(policy_key(testbed, "minilm"), document, None).await?;
+    compact(&mut etcd, written.header()).await?;
+    testbed.control_plane().resume();
+
+    probe.await_version("v2").await?;
+    let metrics = testbed.control_plane().page("/metrics").await?;
+    let relists = prometheus::sum(
+        &metrics,
+        "kilocard_control_plane_etcd_relists_total",
+        &[("reason", "compacted")],
+    );
+    ensure!(relists >= 1.0, "the watch did not run into the compaction:\n{metrics}");
+    Ok(())
+}
+
+/// Forgets all history up to the revision of this response.
+async fn compact(etcd: &mut EtcdClient, header: Option<&ResponseHeader>) -> Result<()> {
+    let revision = header.context("a header")?.revision();
+    etcd.compact(revision, Some(CompactionOptions::new().with_physical()))
+        .await?;
+    Ok(())
 }

@@ -9,6 +9,7 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
+use tempfile::TempDir;
 
 /// etcd cannot tell which port it got for port 0, so free ports are picked beforehand; another process may take one in
 /// between, hence the attempts.
@@ -21,7 +22,9 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
 pub struct Etcd {
     process: Option<Process>,
     program: PathBuf,
-    dir: PathBuf,
+    // Ours to remove, logs kept or not; after the process, since fields are dropped in order.
+    data: TempDir,
+    log: PathBuf,
     client_port: u16,
     peer_port: u16,
 }
@@ -34,7 +37,8 @@ impl Etcd {
             let mut etcd = Self {
                 process: None,
                 program: install.etcd.clone(),
-                dir: dir.to_owned(),
+                data: tempfile::Builder::new().prefix("etcd-").tempdir_in(dir)?,
+                log: dir.join("etcd.log"),
                 client_port,
                 peer_port,
             };
@@ -42,8 +46,6 @@ impl Etcd {
                 Ok(()) => return Ok(etcd),
                 Err(error) => last = Some(error),
             }
-            drop(etcd);
-            let _ = std::fs::remove_dir_all(dir.join("etcd"));
         }
         Err(last.context("no attempt")?)
     }
@@ -98,16 +100,14 @@ impl Etcd {
         command
             .args(["--name", "testbed", "--logger", "zap", "--log-level", "warn"])
             .arg("--data-dir")
-            .arg(self.dir.join("etcd"))
+            .arg(self.data.path())
             .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
             .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
             .args(["--initial-cluster", &format!("testbed={peer}")])
             // One node has nobody to lose an election to; a short timeout makes it ready sooner and, since etcd's least
             // lease is one and a half of it, allows leases of a second.
             .args(["--heartbeat-interval", "50", "--election-timeout", "500"]);
-        let process = self
-            .process
-            .insert(Process::start("etcd", command, &self.dir.join("etcd.log"))?);
+        let process = self.process.insert(Process::start("etcd", command, &self.log)?);
         let endpoint = client.clone();
         poll::until("etcd to answer", DEADLINE, async || {
             if let Err(ended) = process.check() {

@@ -4,38 +4,51 @@ use crate::install::target_dir;
 use anyhow::{Context, Result};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 /// Several testbeds of one process need several folders.
 static COUNT: AtomicU32 = AtomicU32::new(0);
 
-/// `target/testbed/<name>-<pid>-<n>/`.
-#[derive(Clone, Debug)]
+/// Whether somebody asked this process to end: what is cut short then is no failure.
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+/// Says that this process was asked to end, so that unfinished runs leave no folder.
+pub fn interrupted() {
+    INTERRUPTED.store(true, Ordering::Relaxed);
+}
+
+/// `target/testbed/<name>-<pid>-<n>/`: kept with a word about it when dropped, unless [`Run::discard`] said otherwise.
+#[derive(Debug)]
 pub(super) struct Run {
     dir: PathBuf,
+    keep: bool,
 }
 
 impl Run {
     pub(super) fn create(name: &str) -> Result<Self> {
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let dir = target_dir()?
-            .join("testbed")
-            .join(format!("{name}-{}-{count}", std::process::id()));
+        let name = format!("{name}-{}-{count}", std::process::id());
+        let dir = target_dir()?.join("testbed").join(name);
         fs::create_dir_all(&dir).with_context(|| format!("create {}", dir.display()))?;
-        Ok(Self { dir })
+        Ok(Self { dir, keep: true })
     }
 
     pub(super) fn dir(&self) -> &Path {
         &self.dir
     }
 
-    /// Removes the folder after a good end; otherwise keeps the logs and says where. Processes may still be ending: the
-    /// folder is only unlinked.
-    pub(super) fn close(&self, good: bool) {
-        if good {
-            let _ = fs::remove_dir_all(&self.dir);
-        } else {
+    /// The logs are of no more use.
+    pub(super) fn discard(&mut self) {
+        self.keep = false;
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        if self.keep && !INTERRUPTED.load(Ordering::Relaxed) {
             tracing::warn!("logs kept in {}", self.dir.display());
+        } else if let Err(error) = fs::remove_dir_all(&self.dir) {
+            tracing::warn!("cannot remove {}: {error}", self.dir.display());
         }
     }
 }

@@ -5,14 +5,15 @@ local band, bxor = bit.band, bit.bxor
 local MODELS = { minilm = { salt = "minilm-2026", stable = "v1", canary = "v2", canary_buckets = 1000, versions = { v1 = true, v2 = true } } }
 local DEFAULT_MODEL = "minilm"
 local MAX_VALUE, MAX_COUNT, MAX_TOTAL = 4096, 100, 32768
-local SINGLE = { ["x-model"] = true, ["x-model-version"] = true, ["x-canary-weight"] = true, ["x-user-id"] = true, ["grpc-timeout"] = true }
+local SINGLE = { ["x-model"] = true, ["x-model-version"] = true, ["x-canary-weight"] = true, ["x-user-id"] = true, ["grpc-timeout"] = true,
+  [":method"] = true, [":path"] = true, ["content-type"] = true, ["te"] = true }
 
 local function refuse(handle, field, text)
   handle:respond({ [":status"] = "200", ["content-type"] = "application/grpc", ["grpc-status"] = "3", ["grpc-message"] = field .. ": " .. text }, "")
 end
 
 local function is_name(value)
-  return #value <= 63 and value:match("^[a-z0-9][a-z0-9._-]*$") ~= nil
+  return #value <= 64 and value:match("^%w[%w._-]*$") ~= nil
 end
 
 local function bucket(salt, key)
@@ -43,6 +44,12 @@ function envoy_on_request(handle)
     for _, name in ipairs(internal) do headers:remove(name) end
   end
 
+  if seen[":method"] ~= "POST" then return refuse(handle, ":method", "not POST") end
+  local path = seen[":path"]
+  if not path or not path:match("^/[%a_][%w_.]*/[%a_][%w_]*$") then return refuse(handle, ":path", "not a method") end
+  local content_type = seen["content-type"]
+  if not content_type or not content_type:match("^application/grpc[+;]?") then return refuse(handle, "content-type", "not gRPC") end
+  if seen["te"] ~= "trailers" then return refuse(handle, "te", "not trailers") end
   local timeout = seen["grpc-timeout"]
   if timeout and not (#timeout <= 9 and timeout:match("^%d+[HMSmun]$")) then return refuse(handle, "grpc-timeout", "malformed") end
   local weight = seen["x-canary-weight"]

@@ -1,6 +1,6 @@
 //! The Envoys that are compared.
 
-use super::generator::HEADERS;
+use super::generator::{HEADERS, PASSED};
 use crate::install::Install;
 use crate::poll::{self, DEADLINE};
 use crate::process::Process;
@@ -143,7 +143,7 @@ impl Proxy {
         let routed = self.call(&good).await?;
         let label = self.variant.label();
         ensure!(
-            routed.http_status == 200 && routed.grpc_status.is_none(),
+            routed.grpc_status.map(|status| status.to_string()).as_deref() == Some(PASSED),
             "{label} refuses a good request: {routed:?}"
         );
         let route = routed
