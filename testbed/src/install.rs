@@ -105,6 +105,18 @@ pub fn target_dir() -> Result<PathBuf> {
     Ok(root.join(env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from)))
 }
 
+/// Where runs keep their folders and `up` its lock and addresses: `KILOCARD_TESTBED_DIR`, or `testbed` in the target
+/// folder.
+///
+/// # Errors
+/// See [`workspace_root`].
+pub fn state_dir() -> Result<PathBuf> {
+    match env::var_os("KILOCARD_TESTBED_DIR") {
+        Some(dir) => Ok(std::path::absolute(dir)?),
+        None => Ok(target_dir()?.join("testbed")),
+    }
+}
+
 fn binary_dirs() -> Vec<PathBuf> {
     let given = env::var_os("KILOCARD_BIN_DIR").map(PathBuf::from);
     let executable = env::current_exe().unwrap_or_default();

@@ -3,7 +3,7 @@
 //!
 //! Owns: where binaries are found ([`install`]), a child process's life ([`process`]), the mesh as a whole ([`harness`]),
 //! the clients that talk to it ([`client`], [`raw`], [`load`]), and what is shown and measured with it ([`demo`],
-//! [`standing`], [`bench`]). Must not know: how a filter decides or what the control plane sends; it judges by outcomes.
+//! [`standing`], [`mod@bench`]). Must not know: how a filter decides or what the control plane sends; it judges by outcomes.
 
 pub mod bench;
 pub mod client;

@@ -5,7 +5,7 @@
 
 use crate::demo::say;
 use crate::harness::Testbed;
-use crate::install::target_dir;
+use crate::install::state_dir;
 use crate::poll;
 use crate::starter;
 use anyhow::{Context, Result, bail};
@@ -30,11 +30,11 @@ const LOOK: Duration = Duration::from_secs(1);
 /// # Errors
 /// If this is no checkout.
 pub fn endpoints_file() -> Result<PathBuf> {
-    Ok(target_dir()?.join("testbed/endpoints.json"))
+    Ok(state_dir()?.join("endpoints.json"))
 }
 
 fn lock_file() -> Result<File> {
-    let dir = target_dir()?.join("testbed");
+    let dir = state_dir()?;
     fs::create_dir_all(&dir).with_context(|| format!("create {}", dir.display()))?;
     let path = dir.join("up.lock");
     let mut options = OpenOptions::new();

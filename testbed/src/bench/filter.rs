@@ -10,7 +10,7 @@ mod variant;
 
 use super::record;
 use crate::demo::say;
-use crate::install::{Install, target_dir};
+use crate::install::{Install, state_dir};
 use anyhow::{Result, ensure};
 use clap::Args;
 use serde::Serialize;
@@ -44,10 +44,9 @@ struct Row {
 impl Filter {
     pub(super) async fn run(self) -> Result<()> {
         let install = Install::locate()?;
-        std::fs::create_dir_all(target_dir()?.join("testbed"))?;
-        let dir = tempfile::Builder::new()
-            .prefix("bench-filter-")
-            .tempdir_in(target_dir()?.join("testbed"))?;
+        let state = state_dir()?;
+        std::fs::create_dir_all(&state)?;
+        let dir = tempfile::Builder::new().prefix("bench-filter-").tempdir_in(state)?;
         let mut proxies = Vec::new();
         for variant in Variant::ALL {
             proxies.push(Proxy::start(&install, dir.path(), variant).await?);

@@ -56,14 +56,7 @@ fn bootstrap(testbed: &mut Testbed, report: &mut Report) -> Result<()> {
         .collect();
     let resources = &bootstrap["static_resources"];
     let count = |kind: &str| resources[kind].as_array().map_or(0, Vec::len);
-    let allowed = [
-        "node",
-        "admin",
-        "dynamic_resources",
-        "static_resources",
-        "layered_runtime",
-        "stats_config",
-    ];
+    let allowed = ["node", "admin", "dynamic_resources", "static_resources"];
     let bare = keys.iter().all(|key| allowed.contains(key)) && count("listeners") == 0 && count("clusters") == 1;
     let seen = format!(
         "{}; static: {} clusters, {} listeners",

@@ -1,6 +1,6 @@
 //! A run's folder: logs, bootstrap, etcd's data.
 
-use crate::install::target_dir;
+use crate::install::state_dir;
 use anyhow::{Context, Result};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ pub fn interrupted() {
     INTERRUPTED.store(true, Ordering::Relaxed);
 }
 
-/// `target/testbed/<name>-<pid>-<n>/`: kept with a word about it when dropped, unless [`Run::discard`] said otherwise.
+/// `<state>/<name>-<pid>-<n>/`, by default under `target/testbed/`: kept with a word about it when dropped, unless [`Run::discard`] said otherwise.
 #[derive(Debug)]
 pub(super) struct Run {
     dir: PathBuf,
@@ -28,7 +28,7 @@ impl Run {
     pub(super) fn create(name: &str) -> Result<Self> {
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("{name}-{}-{count}", std::process::id());
-        let dir = target_dir()?.join("testbed").join(name);
+        let dir = state_dir()?.join(name);
         fs::create_dir_all(&dir).with_context(|| format!("create {}", dir.display()))?;
         Ok(Self { dir, keep: true })
     }
