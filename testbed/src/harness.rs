@@ -8,6 +8,7 @@ pub mod envoy;
 pub mod etcd;
 mod reserved_port;
 mod run;
+pub mod static_envoy;
 pub mod worker;
 
 use crate::client::Client;

@@ -54,7 +54,7 @@ impl Filter {
         for proxy in &proxies {
             proxy.verify().await?;
             // Warm: connections, caches, the VM's optimising compiler.
-            generator::run(proxy.address, self.requests, self.streams).await?;
+            generator::run(proxy.address(), self.requests, self.streams).await?;
         }
         let mut rounds: Vec<[f64; Variant::ALL.len()]> = Vec::new();
         for round in 0..self.rounds {
@@ -75,7 +75,7 @@ impl Filter {
         for index in order {
             let Some(proxy) = proxies.get(index) else { continue };
             let before = proxy.cpu()?;
-            generator::run(proxy.address, self.requests, self.streams).await?;
+            generator::run(proxy.address(), self.requests, self.streams).await?;
             let spent = proxy.cpu()?.saturating_sub(before);
             costs[index] = spent.as_secs_f64() * 1e6 / f64::from(self.requests);
         }

@@ -11,7 +11,7 @@ use kilocard_engine::{
     tokenizer::Tokenizer,
 };
 use serde::Deserialize;
-use std::{path::Path, time::Instant};
+use std::path::Path;
 
 #[derive(Deserialize)]
 struct Reference {
@@ -109,24 +109,5 @@ fn similarities_are_those_of_pytorch_in_one_batch() {
                 pair.cosine
             );
         }
-    }
-}
-
-#[test]
-#[ignore = "a measurement, not a check: run it alone, with --nocapture"]
-#[expect(clippy::print_stdout, reason = "it is run to be read")]
-fn measure_the_latency_of_one_short_text() {
-    let mut model = load("v1");
-    for text in ["a short text", &"word ".repeat(120)] {
-        let tokens = model.tokenizer.encode(text).unwrap().ids.len();
-        let mut times: Vec<_> = (0..50)
-            .map(|_| {
-                let start = Instant::now();
-                model.embed(&[text]);
-                start.elapsed()
-            })
-            .collect();
-        times.sort();
-        println!("{tokens} tokens: median {:?}, p90 {:?}", times[25], times[45]);
     }
 }

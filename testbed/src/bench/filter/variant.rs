@@ -1,9 +1,8 @@
 //! The Envoys that are compared.
 
 use super::generator::{HEADERS, PASSED};
+use crate::harness::static_envoy::StaticEnvoy;
 use crate::install::Install;
-use crate::poll::{self, DEADLINE};
-use crate::process::Process;
 use crate::starter;
 use anyhow::{Context, Result, ensure};
 use kilocard_policy::config::FilterConfig;
@@ -11,7 +10,6 @@ use kilocard_proto::inference::ServerReadyRequest;
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
 /// The checks of the gateway filter, written in Lua.
@@ -90,47 +88,18 @@ impl Variant {
 #[derive(Debug)]
 pub(super) struct Proxy {
     variant: Variant,
-    process: Process,
-    pub(super) address: SocketAddr,
+    envoy: StaticEnvoy,
 }
 
 impl Proxy {
     pub(super) async fn start(install: &Install, dir: &Path, variant: Variant) -> Result<Self> {
-        let name = variant.name();
-        let config = dir.join(format!("{name}.json"));
-        std::fs::write(
-            &config,
-            serde_json::to_vec_pretty(&bootstrap(&variant.filters(install)?))?,
-        )?;
-        let address_file = dir.join(format!("{name}.admin"));
-        let mut command = Command::new(&install.envoy);
-        command
-            .arg("--config-path")
-            .arg(&config)
-            .arg("--admin-address-path")
-            .arg(&address_file);
-        command.args(["--concurrency", "1", "--disable-hot-restart", "--log-level", "warn"]);
-        let mut process = Process::start(name, command, &dir.join(format!("{name}.log")))?;
-        let address = poll::until("Envoy to listen", DEADLINE, async || {
-            if let Err(ended) = process.check() {
-                return Ok(Err(ended));
-            }
-            let admin = std::fs::read_to_string(&address_file)?;
-            let url = format!("http://{}/listeners?format=json", admin.trim());
-            let page: Value = serde_json::from_str(&reqwest::get(url).await?.text().await?)?;
-            let port = page.pointer("/listener_statuses/0/local_address/socket_address/port_value");
-            let port = port
-                .and_then(Value::as_u64)
-                .filter(|port| *port != 0)
-                .context("not bound yet")?;
-            Ok(Ok(format!("127.0.0.1:{port}").parse()?))
-        })
-        .await??;
-        Ok(Self {
-            variant,
-            process,
-            address,
-        })
+        let config = bootstrap(&variant.filters(install)?);
+        let envoy = StaticEnvoy::start(install, dir, variant.name(), &config).await?;
+        Ok(Self { variant, envoy })
+    }
+
+    pub(super) fn address(&self) -> SocketAddr {
+        self.envoy.address()
     }
 
     /// That the variant does what it is measured for: it lets the bench's request through and refuses a bad one.
@@ -172,13 +141,13 @@ impl Proxy {
     }
 
     async fn call(&self, headers: &[(&str, &[u8])]) -> Result<crate::raw::Reply> {
-        crate::raw::call(self.address, "ServerReady", headers, &ServerReadyRequest {}).await
+        crate::raw::call(self.address(), "ServerReady", headers, &ServerReadyRequest {}).await
     }
 
     /// CPU time of all its threads so far, as the scheduler accounts it (`/proc/<pid>/task/*/schedstat`, in ns).
     pub(super) fn cpu(&self) -> Result<Duration> {
         let mut nanos = 0;
-        let tasks = format!("/proc/{}/task", self.process.pid());
+        let tasks = format!("/proc/{}/task", self.envoy.pid());
         for task in std::fs::read_dir(&tasks).with_context(|| format!("read {tasks}"))? {
             let text = std::fs::read_to_string(task?.path().join("schedstat"))?;
             let spent = text.split_whitespace().next().context("schedstat is empty")?;
