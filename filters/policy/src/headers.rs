@@ -31,7 +31,9 @@ pub fn is_internal(name: &[u8]) -> bool {
     name.starts_with(INTERNAL_PREFIX.as_bytes())
 }
 
-/// `[A-Za-z0-9][A-Za-z0-9._-]{0,63}`: what `x-model` and `x-model-version` may hold.
+/// `[A-Za-z0-9][A-Za-z0-9._-]{0,63}`: what `x-model` and `x-model-version` may hold. Wider than
+/// [`is_name`](crate::config::is_name), so that a client that asks for `V2` hears that there is no such version, and which
+/// ones there are.
 pub fn is_name_value(value: &[u8]) -> bool {
     value.len() <= 64
         && value.first().is_some_and(u8::is_ascii_alphanumeric)

@@ -200,5 +200,5 @@ fn read_kind(node: &Node<'_>, out: &mut Violations) -> Option<Kind> {
 fn read_name(root: &Object<'_>, out: &mut Violations) -> Option<String> {
     let metadata = root.required("metadata", out)?.object(&["name"], out)?;
     let node = metadata.required("name", out)?;
-    name::lower_case_name(&node, out)
+    name::name(&node, out)
 }

@@ -1,37 +1,32 @@
-//! The grammars of names in documents.
+//! The grammars of names and texts in documents.
 
 use std::ops::RangeInclusive;
 
 use super::reader::Node;
 use super::violation::{Violations, quote};
-use crate::headers::is_name_value;
 
-/// `[a-z0-9][a-z0-9._-]{0,62}`: names of documents and models. Lower case only: they become etcd keys, cluster names
-/// and metric labels, some of which do not tell cases apart.
-pub(super) fn lower_case_name(node: &Node<'_>, out: &mut Violations) -> Option<String> {
-    let text = node.string(out)?;
-    let well_formed = text.len() <= 63
+/// Whether a text is a name: `[a-z0-9][a-z0-9._-]{0,62}`.
+///
+/// The one grammar for documents, models and versions, wherever they are declared: in documents, in the records of
+/// workers and in their repositories. A version that a policy could name and no worker could serve would swallow its share
+/// of the traffic. Lower case only: names become etcd keys, folders, cluster names and metric labels, some of which do not
+/// tell cases apart.
+pub fn is_name(text: &str) -> bool {
+    let is_alphanumeric = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    text.len() <= 63
+        && text.as_bytes().first().is_some_and(is_alphanumeric)
         && text
-            .bytes()
-            .next()
-            .is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
-        && text
-            .bytes()
-            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'_' | b'-'));
-    if !well_formed {
-        let grammar = "1 to 63 lower-case letters, digits, `.`, `_` or `-`, and begin with a letter or a digit";
-        out.add(node.path(), format!("{} is not a name: use {grammar}", quote(text)));
-        return None;
-    }
-    Some(text.to_owned())
+            .as_bytes()
+            .iter()
+            .all(|byte| is_alphanumeric(byte) || matches!(byte, b'.' | b'_' | b'-'))
 }
 
-/// What `x-model-version` may hold, so that every version in a document can be pinned.
-pub(super) fn version(node: &Node<'_>, out: &mut Violations) -> Option<String> {
+/// A string that [`is_name`].
+pub(super) fn name(node: &Node<'_>, out: &mut Violations) -> Option<String> {
     let text = node.string(out)?;
-    if !is_name_value(text.as_bytes()) {
-        let grammar = "1 to 64 letters, digits, `.`, `_` or `-`, and begin with a letter or a digit";
-        out.add(node.path(), format!("{} is not a version: use {grammar}", quote(text)));
+    if !is_name(text) {
+        let grammar = "1 to 63 lower-case letters, digits, `.`, `_` or `-`, and begin with a letter or a digit";
+        out.add(node.path(), format!("{} is not a name: use {grammar}", quote(text)));
         return None;
     }
     Some(text.to_owned())

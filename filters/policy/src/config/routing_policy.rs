@@ -44,7 +44,7 @@ pub struct RoutingPolicy {
 #[non_exhaustive]
 pub struct VersionWeight {
     /// As in `x-model-version`.
-    #[cfg_attr(test, schemars(regex(pattern = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")))]
+    #[cfg_attr(test, schemars(regex(pattern = r"^[a-z0-9][a-z0-9._-]{0,62}$")))]
     pub version: String,
     /// Percent, at most two decimals. 0 is served by pin only.
     #[cfg_attr(test, schemars(with = "f64", range(min = 0, max = 100)))]
@@ -55,9 +55,7 @@ const FIELDS: &[&str] = &["model", "default", "salt", "honour_canary_weight", "v
 
 pub(super) fn read(spec: Node<'_>, document_name: Option<&str>, out: &mut Violations) -> Option<RoutingPolicy> {
     let spec = spec.object(FIELDS, out)?;
-    let model = spec
-        .required("model", out)
-        .and_then(|node| name::lower_case_name(&node, out));
+    let model = spec.required("model", out).and_then(|node| name::name(&node, out));
     let default = read_flag(&spec, "default", out);
     let salt = match spec.optional("salt") {
         Some(node) => name::text(&node, 1..=MAX_SALT_BYTES, out),
@@ -129,9 +127,7 @@ fn read_versions(node: Node<'_>, out: &mut Violations) -> Option<Vec<VersionWeig
 
 fn read_version(element: Node<'_>, out: &mut Violations) -> Option<VersionWeight> {
     let element = element.object(&["version", "weight"], out)?;
-    let version = element
-        .required("version", out)
-        .and_then(|node| name::version(&node, out));
+    let version = element.required("version", out).and_then(|node| name::name(&node, out));
     let weight = element
         .required("weight", out)
         .and_then(|node| Weight::read(&node, out));

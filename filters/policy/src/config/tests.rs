@@ -73,7 +73,6 @@ fn every_violation_is_reported_with_its_path() {
         "status": null,
     });
     let name = "1 to 63 lower-case letters, digits, `.`, `_` or `-`, and begin with a letter or a digit";
-    let version = "1 to 64 letters, digits, `.`, `_` or `-`, and begin with a letter or a digit";
     let expected = [
         "status: unknown field; the fields here are api_version, kind, metadata, spec".to_owned(),
         "api_version: `kilocard/v2` is not supported; this release reads kilocard/v1".to_owned(),
@@ -83,7 +82,7 @@ fn every_violation_is_reported_with_its_path() {
             .to_owned(),
         "spec.model: must be a string, found a number".to_owned(),
         "spec.honour_canary_weight: must be true or false, found a string".to_owned(),
-        format!("spec.versions[0].version: `` is not a version: use {version}"),
+        format!("spec.versions[0].version: `` is not a name: use {name}"),
         "spec.versions[0].weight: must be a percentage from 0 to 100 with at most 2 decimals, found 101".to_owned(),
         "spec.versions[1].version: is required".to_owned(),
         "spec.versions[1].weight: must be a percentage from 0 to 100, found a string".to_owned(),
@@ -157,6 +156,42 @@ fn a_version_twice_names_where_it_was_first() {
         json!([{"version": "v1", "weight": 50}, {"version": "v2", "weight": 0}, {"version": "v1", "weight": 50}]);
     let expected = ["spec.versions[2].version: `v1` is already in spec.versions[0]"];
     assert_eq!(violations(&with_spec("versions", versions)), expected);
+}
+
+/// What workers accept: a version that only policies know would get its share of the users and serve none of them.
+#[test]
+fn documents_models_and_versions_share_one_grammar() {
+    let good = ["v2", "0", "2026.11", "a-b_c.d", &"a".repeat(63)];
+    let bad = [
+        "",
+        "V2",
+        "v2B",
+        ".v2",
+        "-v2",
+        "_v2",
+        "v 2",
+        "v/2",
+        "v2\n",
+        "vé",
+        &"a".repeat(64),
+    ];
+    for (text, expected) in good
+        .map(|text| (text, true))
+        .into_iter()
+        .chain(bad.map(|text| (text, false)))
+    {
+        assert_eq!(is_name(text), expected, "{text:?}");
+        let mut named = routing("m", &[("v1", 100.0)]);
+        named["metadata"]["name"] = json!(text);
+        let documents = [
+            named,
+            with_spec("model", json!(text)),
+            with_spec("versions", json!([{"version": text, "weight": 100}])),
+        ];
+        for document in documents {
+            assert_eq!(parse(&document).is_ok(), expected, "{document}");
+        }
+    }
 }
 
 #[test]
