@@ -270,6 +270,27 @@ fn a_field_given_twice_is_refused() {
     );
 }
 
+/// 100 levels of long names over thousands of repeated keys: all paths together would be more than 100 MB.
+#[test]
+fn keys_given_twice_without_end_are_counted_and_not_kept() {
+    let level = format!("{{\"{}\":", "n".repeat(64));
+    let twice = vec!["\"k\":0"; 40_000].join(",");
+    let json = format!("{}{{{twice}}}{}", level.repeat(100), "}".repeat(100));
+    assert!(json.len() <= MAX_DOCUMENT_BYTES);
+    let found = strings(parse_bytes(json.as_bytes()).unwrap_err());
+    assert_eq!(found.len(), 65);
+    assert!(
+        found[..64]
+            .iter()
+            .all(|violation| violation.ends_with("n.k: is given twice"))
+    );
+    // The unknown field at the top and the four that a document must have are left out as well.
+    assert_eq!(
+        found[64],
+        format!("{} further violations are left out", 39_999 - 64 + 5)
+    );
+}
+
 #[test]
 fn a_document_that_is_too_long_is_refused_unread() {
     let found = strings(parse_bytes(&vec![b' '; MAX_DOCUMENT_BYTES + 1]).unwrap_err());

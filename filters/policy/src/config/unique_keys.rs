@@ -14,7 +14,7 @@ use super::violation::Violations;
 
 /// The value, or `None` with a violation if the text is not JSON.
 pub(super) fn read(json: &[u8], out: &mut Violations) -> Option<Value> {
-    let duplicates = RefCell::new(Vec::new());
+    let duplicates = RefCell::new(std::mem::take(out));
     let mut deserializer = serde_json::Deserializer::from_slice(json);
     let value = Unique {
         duplicates: &duplicates,
@@ -22,9 +22,7 @@ pub(super) fn read(json: &[u8], out: &mut Violations) -> Option<Value> {
     }
     .deserialize(&mut deserializer)
     .and_then(|value| deserializer.end().map(|()| value));
-    for path in duplicates.into_inner() {
-        out.add(path, "is given twice");
-    }
+    *out = duplicates.into_inner();
     match value {
         Ok(value) => Some(value),
         Err(error) => {
@@ -34,7 +32,8 @@ pub(super) fn read(json: &[u8], out: &mut Violations) -> Option<Value> {
     }
 }
 
-/// Where a value is: a list on the stack from the value to the root, made text only if it has to be told.
+/// Where a value is: a list on the stack from the value to the root, made text only if it is told: a small text can hold
+/// tens of thousands of long paths.
 #[derive(Clone, Copy)]
 enum Place<'p> {
     Root,
@@ -52,9 +51,15 @@ impl Place<'_> {
     }
 }
 
+impl From<Place<'_>> for String {
+    fn from(place: Place<'_>) -> Self {
+        place.path()
+    }
+}
+
 #[derive(Clone, Copy)]
 struct Unique<'p> {
-    duplicates: &'p RefCell<Vec<String>>,
+    duplicates: &'p RefCell<Violations>,
     at: Place<'p>,
 }
 
@@ -121,7 +126,7 @@ impl<'de> Visitor<'de> for Unique<'_> {
                 at,
             })?;
             if object.contains_key(&key) {
-                self.duplicates.borrow_mut().push(at.path());
+                self.duplicates.borrow_mut().add(at, "is given twice");
             }
             object.insert(key, value);
         }

@@ -36,6 +36,7 @@ pub(super) struct Violations {
 }
 
 impl Violations {
+    /// What is beyond the bound is counted, and its path never made text.
     pub(super) fn add(&mut self, path: impl Into<String>, message: impl Into<String>) {
         if self.kept.len() < MAX_VIOLATIONS {
             self.kept.push(Violation {
@@ -79,4 +80,28 @@ pub(super) fn quote(text: &str) -> String {
     let shown: String = text.chars().take(SHOWN).flat_map(char::escape_debug).collect();
     let cut = if text.chars().nth(SHOWN).is_some() { "…" } else { "" };
     format!("`{shown}{cut}`")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Untold;
+
+    impl From<Untold> for String {
+        fn from(_: Untold) -> Self {
+            panic!("a violation beyond the bound was made text")
+        }
+    }
+
+    #[test]
+    fn a_violation_that_is_left_out_costs_no_text() {
+        let mut out = Violations::default();
+        for _ in 0..MAX_VIOLATIONS {
+            out.add("here", "is wrong");
+        }
+        out.add(Untold, "is wrong");
+        let found = out.finish(Some(())).unwrap_err();
+        assert_eq!(found[MAX_VIOLATIONS].message, "1 further violations are left out");
+    }
 }
