@@ -2,10 +2,13 @@
 //!
 //! The lease is the only thing that says the worker lives: it is kept alive at a third of its time to live, and when the
 //! worker dies everything under it goes. When etcd goes away the worker serves on and comes back to it for as long as it
-//! takes; a new lease takes the keys over by writing them again, so there is no moment without them.
+//! takes; a new lease takes the keys over by writing them again, so there is no moment without them. A key that was deleted
+//! or changed is put right; one that another live worker wrote is not fought over.
 
 use crate::metrics::Metrics;
-use etcd_client::{Client, Compare, CompareOp, GetOptions, LeaseKeepAliveStream, LeaseKeeper, PutOptions, Txn, TxnOp};
+use etcd_client::{
+    Client, Compare, CompareOp, LeaseKeepAliveStream, LeaseKeeper, PutOptions, Txn, TxnOp, TxnOpResponse,
+};
 use kilocard_registry::{
     connect::{ConnectError, EtcdArgs},
     device::DeviceRecord,
@@ -43,6 +46,10 @@ enum RegistrationError {
     Etcd(#[from] etcd_client::Error),
     #[error("the lease is gone")]
     LeaseLost,
+    #[error(
+        "two workers share the id {id:?}: one at {address} holds its key; give each an --id of its own (one that has just died frees it when its lease runs out)"
+    )]
+    IdTaken { id: String, address: String },
     #[error("etcd did not confirm the lease within {0:?}")]
     KeepAliveTimeout(Duration),
     #[error("a record cannot be written as JSON: {0}")]
@@ -104,7 +111,8 @@ struct Session {
     lease: i64,
     keeper: LeaseKeeper,
     confirmations: LeaseKeepAliveStream,
-    owns_device: bool,
+    // As last written.
+    records: Records,
 }
 
 impl Registrar {
@@ -112,20 +120,23 @@ impl Registrar {
         let mut retry = FIRST_RETRY;
         while !stop.is_cancelled() {
             let error = match self.open().await {
-                Ok(session) => {
-                    retry = FIRST_RETRY;
-                    self.metrics.set_registered(true);
-                    tracing::info!(lease = session.lease, "registered in etcd");
-                    let ended = self.keep(session, &stop).await;
-                    self.metrics.set_registered(false);
-                    match ended {
-                        Ok(()) => return,
-                        Err(error) => error,
+                Ok(mut session) => match self.keep(&mut session, &stop, &mut retry).await {
+                    Ok(()) => return,
+                    Err(error) => {
+                        self.metrics.set_registered(false);
+                        // Nothing of a worker that is not registered stays; if etcd is gone, the lease does it.
+                        drop(session.client.lease_revoke(session.lease).await);
+                        error
                     }
-                }
+                },
                 Err(error) => error,
             };
-            tracing::warn!(%error, retry_in = ?retry, "not registered in etcd; serving on");
+            match error {
+                RegistrationError::IdTaken { .. } => {
+                    tracing::error!(%error, retry_in = ?retry, "not registered in etcd: nothing routes here");
+                }
+                error => tracing::warn!(%error, retry_in = ?retry, "not registered in etcd; serving on"),
+            }
             tokio::select! {
                 () = stop.cancelled() => return,
                 // Jitter, so that workers that lost etcd together do not come back together.
@@ -140,20 +151,28 @@ impl Registrar {
         let seconds = i64::try_from(self.lease_ttl.as_secs()).unwrap_or(i64::MAX).max(1);
         let lease = client.lease_grant(seconds, None).await?.id();
         let (keeper, confirmations) = client.lease_keep_alive(lease).await?;
-        let mut session = Session {
+        Ok(Session {
             client,
             lease,
             keeper,
             confirmations,
-            owns_device: false,
-        };
-        self.write(&mut session).await?;
-        self.last_lease = Some(lease);
-        Ok(session)
+            records: self.records.borrow_and_update().clone(),
+        })
     }
 
-    /// Keeps the session until told to stop, and then ends it.
-    async fn keep(&mut self, mut session: Session, stop: &CancellationToken) -> Result<(), RegistrationError> {
+    /// Registers and keeps the session until told to stop, and then ends it.
+    async fn keep(
+        &mut self,
+        session: &mut Session,
+        stop: &CancellationToken,
+        retry: &mut Duration,
+    ) -> Result<(), RegistrationError> {
+        self.hold(session).await?;
+        self.last_lease = Some(session.lease);
+        *retry = FIRST_RETRY;
+        self.metrics.set_registered(true);
+        tracing::info!(lease = session.lease, "registered in etcd");
+
         let mut confirm = interval(self.lease_ttl / 3);
         confirm.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut next_write = Instant::now() + WRITE_INTERVAL;
@@ -167,14 +186,13 @@ impl Registrar {
                     return Ok(());
                 }
                 _ = confirm.tick() => {
-                    self.confirm(&mut session).await?;
-                    if !session.owns_device {
-                        self.claim_device(&mut session).await?;
-                    }
+                    self.confirm(session).await?;
+                    self.hold(session).await?;
                 }
                 Ok(()) = self.records.changed(), if !changed => changed = true,
                 () = sleep_until(next_write), if changed => {
-                    self.write(&mut session).await?;
+                    session.records = self.records.borrow_and_update().clone();
+                    self.hold(session).await?;
                     changed = false;
                     next_write = Instant::now() + WRITE_INTERVAL;
                 }
@@ -195,43 +213,160 @@ impl Registrar {
         }
     }
 
-    async fn write(&mut self, session: &mut Session) -> Result<(), RegistrationError> {
-        let worker = self.records.borrow_and_update().worker.clone();
+    /// Sees to it that the keys are there as last written: whoever deleted or changed them did not end this worker.
+    async fn hold(&self, session: &mut Session) -> Result<(), RegistrationError> {
+        let own = [Some(session.lease), self.last_lease];
+        let Records { worker, device } = session.records.clone();
         let key = self.layout.key(&Key::Worker(worker.id.clone()));
-        let options = PutOptions::new().with_lease(session.lease);
-        session
-            .client
-            .put(key, serde_json::to_vec(&worker)?, Some(options))
-            .await?;
-        self.claim_device(session).await
-    }
-
-    /// Writes the GPU's record, unless somebody else has: an operator's inventory knows more than a worker does.
-    async fn claim_device(&mut self, session: &mut Session) -> Result<(), RegistrationError> {
-        let Some((id, record)) = self.records.borrow().device.clone() else {
+        let value = serde_json::to_vec(&worker)?;
+        let take = |found: &Found| may_take_worker(found, own, &worker);
+        if let Some(other) = put_unless_foreign(session, &key, value, take).await? {
+            return Err(RegistrationError::IdTaken {
+                address: other.address().unwrap_or_else(|| "an unknown address".to_owned()),
+                id: worker.id,
+            });
+        }
+        let Some((id, record)) = device else {
             return Ok(());
         };
         let key = self.layout.key(&Key::Device(id));
-        let value = serde_json::to_vec(&record)?;
-        let found = session.client.get(key.as_str(), None::<GetOptions>).await?;
-        let revision = match found.kvs().first() {
-            None => 0,
-            Some(kv) if kv.lease() == session.lease && kv.value() == value => {
-                session.owns_device = true;
-                return Ok(());
-            }
-            Some(kv) if kv.lease() == session.lease || (kv.lease() != 0 && Some(kv.lease()) == self.last_lease) => {
-                kv.mod_revision()
-            }
-            Some(_) => {
-                session.owns_device = false;
-                return Ok(());
-            }
-        };
-        let put = TxnOp::put(key.as_str(), value, Some(PutOptions::new().with_lease(session.lease)));
-        let unchanged = Compare::mod_revision(key.as_str(), CompareOp::Equal, revision);
-        let outcome = session.client.txn(Txn::new().when([unchanged]).and_then([put])).await?;
-        session.owns_device = outcome.succeeded();
+        let take = |found: &Found| may_take_device(found, own);
+        // Somebody else's stays: an operator's inventory knows more than a worker does.
+        drop(put_unless_foreign(session, &key, serde_json::to_vec(&record)?, take).await?);
         Ok(())
+    }
+}
+
+/// What stands at a key.
+#[derive(Clone, Debug, PartialEq)]
+struct Found {
+    lease: i64,
+    revision: i64,
+    value: Vec<u8>,
+}
+
+impl Found {
+    /// Where the worker that wrote it serves.
+    fn address(&self) -> Option<String> {
+        serde_json::from_slice::<WorkerRecord>(&self.value)
+            .ok()
+            .map(|record| record.address)
+    }
+}
+
+/// Whether a worker's key that stands otherwise than written may be written: under a lease of this worker; under none,
+/// since then it is no live worker's; or with this worker's address, where nobody but a former life of it can have served.
+fn may_take_worker(found: &Found, own: [Option<i64>; 2], worker: &WorkerRecord) -> bool {
+    found.lease == 0 || own.contains(&Some(found.lease)) || found.address().as_deref() == Some(&worker.address)
+}
+
+/// Whether a device's key may be written: under a lease of this worker only. Under none, it is the operator's.
+fn may_take_device(found: &Found, own: [Option<i64>; 2]) -> bool {
+    own.contains(&Some(found.lease))
+}
+
+/// Puts the value under the session's lease, if it is not there and what is there may be taken; else, what is there.
+async fn put_unless_foreign(
+    session: &mut Session,
+    key: &str,
+    value: Vec<u8>,
+    may_take: impl Fn(&Found) -> bool,
+) -> Result<Option<Found>, RegistrationError> {
+    loop {
+        let as_written = [
+            Compare::lease(key, CompareOp::Equal, session.lease),
+            Compare::value(key, CompareOp::Equal, value.clone()),
+        ];
+        let look = Txn::new().when(as_written).or_else([TxnOp::get(key, None)]);
+        let outcome = session.client.txn(look).await?;
+        if outcome.succeeded() {
+            return Ok(None);
+        }
+        let found = outcome.op_responses().into_iter().find_map(|response| match response {
+            TxnOpResponse::Get(found) => found.kvs().first().map(|kv| Found {
+                lease: kv.lease(),
+                revision: kv.mod_revision(),
+                value: kv.value().to_vec(),
+            }),
+            _ => None,
+        });
+        let revision = match found {
+            Some(found) if !may_take(&found) => return Ok(Some(found)),
+            Some(found) => found.revision,
+            // etcd's word for a key that is not there.
+            None => 0,
+        };
+        let unchanged = Compare::mod_revision(key, CompareOp::Equal, revision);
+        let put = TxnOp::put(key, value.clone(), Some(PutOptions::new().with_lease(session.lease)));
+        // Otherwise somebody was faster: what did they write?
+        if session
+            .client
+            .txn(Txn::new().when([unchanged]).and_then([put]))
+            .await?
+            .succeeded()
+        {
+            return Ok(None);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn worker(address: &str) -> WorkerRecord {
+        WorkerRecord {
+            id: "w-1".to_owned(),
+            address: address.to_owned(),
+            node: "n1".to_owned(),
+            device: None,
+            models: Vec::new(),
+            telemetry: None,
+        }
+    }
+
+    fn found(lease: i64, address: &str) -> Found {
+        Found {
+            lease,
+            revision: 1,
+            value: serde_json::to_vec(&worker(address)).unwrap(),
+        }
+    }
+
+    #[test]
+    fn only_another_live_worker_keeps_a_worker_from_its_key() {
+        let own = [Some(7), Some(5)];
+        let mine = worker("10.0.0.1:1");
+        for (lease, address, may) in [
+            (7, "10.0.0.2:1", true),
+            (5, "10.0.0.1:9", true),
+            (0, "10.0.0.2:1", true),
+            (9, "10.0.0.1:1", true),
+            (9, "10.0.0.2:1", false),
+        ] {
+            assert_eq!(
+                may_take_worker(&found(lease, address), own, &mine),
+                may,
+                "{lease} {address}"
+            );
+        }
+        let garbage = Found {
+            value: b"garbage".to_vec(),
+            ..found(9, "")
+        };
+        assert!(!may_take_worker(&garbage, own, &mine));
+        assert!(may_take_worker(&Found { lease: 7, ..garbage }, own, &mine));
+    }
+
+    #[test]
+    fn a_devices_record_is_taken_from_nobody() {
+        for (lease, may) in [(7, true), (5, true), (0, false), (9, false)] {
+            assert_eq!(
+                may_take_device(&found(lease, "any"), [Some(7), Some(5)]),
+                may,
+                "{lease}"
+            );
+        }
+        assert!(!may_take_device(&found(0, "any"), [Some(7), None]));
     }
 }
