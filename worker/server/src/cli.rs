@@ -67,6 +67,10 @@ pub struct ServeArgs {
     /// Name of this machine [default: its host name]
     #[arg(long)]
     pub node: Option<String>,
+    /// PCI address of the GPU that this worker computes on, for example 0000:3b:00.0; the card itself stands in etcd, under
+    /// devices/gpu/<node>/<ADDRESS>, and this worker is weighed by it
+    #[arg(long, value_name = "ADDRESS", conflicts_with = "simulated_gpu")]
+    pub gpu_pci: Option<String>,
     /// JSON file with a GPU to pretend to have, labelled as simulated; read again when it changes
     #[arg(long, value_name = "FILE")]
     pub simulated_gpu: Option<PathBuf>,

@@ -2,7 +2,7 @@
 
 use crate::{
     cli::ServeArgs,
-    simulated_gpu::{SimulatedGpu, SimulatedGpuError},
+    simulated_gpu::{SimulatedGpu, SimulatedGpuError, is_pci_address},
 };
 use kilocard_engine::{backend::device::DeviceChoice, repository::VersionId};
 use kilocard_registry::{connect::EtcdArgs, layout::InvalidPrefix};
@@ -48,8 +48,27 @@ pub struct RegistrationConfig {
     pub node: String,
     /// How long a dead worker is remembered.
     pub lease_ttl: Duration,
-    /// The GPU to pretend to have.
-    pub simulated_gpu: Option<(PathBuf, SimulatedGpu)>,
+    /// The GPU it computes on, if any.
+    pub gpu: Option<Gpu>,
+}
+
+/// The GPU that a worker computes on.
+#[derive(Clone, Debug)]
+pub enum Gpu {
+    /// By its PCI address; what card that is stands in the inventory, which the operator keeps.
+    Inventoried(String),
+    /// One to pretend to have, and the file that says so.
+    Simulated(PathBuf, SimulatedGpu),
+}
+
+impl Gpu {
+    /// Its PCI address.
+    pub fn pci(&self) -> &str {
+        match self {
+            Self::Inventoried(pci) => pci,
+            Self::Simulated(_, gpu) => &gpu.pci,
+        }
+    }
 }
 
 /// A flag that cannot be followed.
@@ -72,6 +91,9 @@ pub enum ConfigError {
     /// The prefix is wrong.
     #[error("--etcd-prefix: {0}")]
     Prefix(#[from] InvalidPrefix),
+    /// Not usable in a key.
+    #[error("--gpu-pci {0:?} is no PCI address such as \"0000:3b:00.0\"")]
+    GpuPci(String),
     /// The simulated GPU is wrong.
     #[error("--simulated-gpu: {0}")]
     SimulatedGpu(#[from] SimulatedGpuError),
@@ -117,16 +139,18 @@ fn registration(args: &ServeArgs, node: String) -> Result<RegistrationConfig, Co
         _ => {}
     }
     args.etcd.layout()?;
-    let simulated_gpu = match &args.simulated_gpu {
-        Some(path) => Some((path.clone(), SimulatedGpu::read(path)?)),
-        None => None,
+    let gpu = match (&args.gpu_pci, &args.simulated_gpu) {
+        (Some(pci), _) if !is_pci_address(pci) => return Err(ConfigError::GpuPci(pci.clone())),
+        (Some(pci), _) => Some(Gpu::Inventoried(pci.clone())),
+        (None, Some(path)) => Some(Gpu::Simulated(path.clone(), SimulatedGpu::read(path)?)),
+        (None, None) => None,
     };
     Ok(RegistrationConfig {
         etcd: args.etcd.clone(),
         advertise: args.advertise,
         node,
         lease_ttl: Duration::from_secs(args.lease_ttl_s.into()),
-        simulated_gpu,
+        gpu,
     })
 }
 
@@ -149,6 +173,27 @@ mod tests {
     use super::*;
     use crate::cli::{Cli, Command};
     use clap::Parser;
+
+    #[test]
+    fn a_gpu_is_named_by_its_pci_address_or_simulated() {
+        let registration = parse(&["--gpu-pci", "0000:3b:00.0"]).unwrap().registration.unwrap();
+        let gpu = registration.gpu.unwrap();
+        assert!(matches!(&gpu, Gpu::Inventoried(_)) && gpu.pci() == "0000:3b:00.0");
+        let error = parse(&["--gpu-pci", "3b:00"]).unwrap_err().to_string();
+        assert!(error.contains("--gpu-pci \"3b:00\" is no PCI address"), "{error}");
+        let both = [
+            "kilocard-worker",
+            "serve",
+            "--model-repository",
+            "m",
+            "--gpu-pci",
+            "a",
+            "--simulated-gpu",
+            "b",
+        ];
+        let error = Cli::try_parse_from(both).unwrap_err();
+        assert_eq!(error.kind(), clap::error::ErrorKind::ArgumentConflict);
+    }
 
     fn parse(flags: &[&str]) -> Result<Config, ConfigError> {
         let line = [

@@ -11,6 +11,7 @@ mod deadline;
 pub mod endpoints;
 pub mod metrics;
 pub mod models;
+mod quote;
 pub mod registration;
 pub mod service;
 pub mod simulated_gpu;

@@ -23,7 +23,7 @@ fn main() -> ExitCode {
     init_logging(cli.log_format);
     let result = match cli.command {
         Command::Serve(args) => match Config::try_from(*args) {
-            Ok(config) => serve(config),
+            Ok(config) => run_serve(config),
             Err(error) => {
                 tracing::error!("{error}");
                 return ExitCode::from(USAGE);
@@ -53,7 +53,17 @@ fn init_logging(format: LogFormat) {
     }
 }
 
-#[tokio::main]
+fn run_serve(config: Config) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("no runtime")?;
+    let result = runtime.block_on(serve(config));
+    // Dropping it would wait for a load in progress, which nothing can stop.
+    runtime.shutdown_background();
+    result
+}
+
 async fn serve(config: Config) -> anyhow::Result<()> {
     // Before anything else: a signal during the load must end the process as one later would.
     let mut signals = Signals::new().context("signals cannot be received")?;

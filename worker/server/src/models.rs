@@ -1,5 +1,6 @@
 //! What is served, and which version a request means.
 
+use crate::quote::quote;
 use kilocard_engine::{
     backend::{bert, device},
     embedder::{Embedder, Observer, Options},
@@ -15,8 +16,6 @@ pub struct Served {
     pub id: VersionId,
     /// What computes it.
     pub embedder: Embedder,
-    /// The most tokens of a text that count.
-    pub max_tokens: usize,
 }
 
 /// All versions in service.
@@ -50,7 +49,7 @@ pub enum ResolveError {
     #[error("model name is empty; this worker serves {0}")]
     NoModel(String),
     /// Not here.
-    #[error("{asked} is not served here; this worker serves {present}")]
+    #[error("{} is not served here; this worker serves {present}", quote(asked))]
     NotFound {
         /// What was asked for.
         asked: String,
@@ -59,7 +58,9 @@ pub enum ResolveError {
     },
     /// The request contradicts the route that the mesh decided.
     #[error(
-        "the request names {asked}, but the mesh routed it to {route}; leave the version empty or pin it in the header x-model-version"
+        "the request names {}, but the mesh routed it to {}; leave the version empty and pin it in the header x-model-version instead",
+        quote(asked),
+        quote(route)
     )]
     RouteConflict {
         /// What was asked for.
@@ -68,7 +69,7 @@ pub enum ResolveError {
         route: String,
     },
     /// The route is not one.
-    #[error("x-kilocard-route {0:?} is not of the form model/version")]
+    #[error("x-kilocard-route {} is not of the form model/version", quote(.0))]
     Route(String),
 }
 
@@ -113,15 +114,7 @@ impl Models {
             engine.budget.padded_tokens = options.max_batch_tokens.unwrap_or(engine.budget.padded_tokens);
             let embedder = Embedder::start(backend, tokenizer, engine, observer(&id))?;
             tracing::info!(version = %id, device = %device.kind(), took = ?started.elapsed(), "verified and loaded");
-            let max_tokens = version.manifest().max_tokens;
-            models.insert(
-                id.clone(),
-                Arc::new(Served {
-                    id,
-                    embedder,
-                    max_tokens,
-                }),
-            );
+            models.insert(id.clone(), Arc::new(Served { id, embedder }));
         }
         Ok(Self(models))
     }

@@ -109,7 +109,7 @@ impl SimulatedGpu {
 }
 
 /// `domain:bus:device.function`, hexadecimal.
-fn is_pci_address(text: &str) -> bool {
+pub(crate) fn is_pci_address(text: &str) -> bool {
     let hex = |text: &str, lens: &[usize]| lens.contains(&text.len()) && text.bytes().all(|b| b.is_ascii_hexdigit());
     let parts: Vec<&str> = text.split([':', '.']).collect();
     matches!(parts.as_slice(), [domain, bus, device, function]

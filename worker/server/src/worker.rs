@@ -5,7 +5,7 @@
 
 use crate::{
     admin::{self, Admin},
-    config::{Config, RegistrationConfig},
+    config::{Config, Gpu, RegistrationConfig},
     endpoints::{self, Endpoints},
     metrics::Metrics,
     models::{LoadOptions, Models, ModelsError},
@@ -27,6 +27,11 @@ use tonic_health::{ServingStatus, server::HealthReporter};
 
 /// The largest request. Far above any batch of texts that makes sense, far below what would hurt.
 const MAX_REQUEST_BYTES: usize = 16 << 20;
+/// The largest header list of a request. Validation lets 32 KiB through unless told otherwise and Envoy up to 192 KiB;
+/// hyper's own 16 KiB would answer those with a bare 431, and end the whole connection over the largest.
+const MAX_HEADER_BYTES: u32 = 256 << 10;
+/// How long etcd has to let this worker go; it must not hold up the end, and the lease runs out by itself.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// A client that vanished without closing is noticed within these two together.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(30);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -105,6 +110,7 @@ impl Worker {
         let server = Server::builder()
             .http2_keepalive_interval(Some(KEEP_ALIVE_INTERVAL))
             .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
+            .http2_max_header_list_size(Some(MAX_HEADER_BYTES))
             .add_service(health_service)
             .add_service(service);
         let incoming = TcpIncoming::from(grpc).with_nodelay(Some(true));
@@ -172,11 +178,7 @@ impl Worker {
                 registration.leave().await;
             }
         };
-        // An etcd that does not answer must not hold up the end: the lease runs out by itself.
-        let delay = tokio::time::sleep(self.drain_delay);
-        if tokio::join!(timeout(self.drain_timeout, leave), delay).0.is_err() {
-            tracing::warn!("etcd did not answer; the lease runs out by itself");
-        }
+        retire(leave, LEAVE_TIMEOUT, self.drain_delay).await;
         self.stop.cancel();
         if timeout(self.drain_timeout, &mut self.grpc).await.is_err() {
             tracing::warn!(after = ?self.drain_timeout, "requests were still in flight; ending them");
@@ -193,6 +195,14 @@ impl Drop for Worker {
         self.grpc.abort();
         self.admin.abort();
     }
+}
+
+/// Leaves, and then waits for those who are still to learn of it: what passes before the record is gone teaches nobody.
+async fn retire(leave: impl Future<Output = ()>, patience: Duration, delay: Duration) {
+    if timeout(patience, leave).await.is_err() {
+        tracing::warn!(after = ?patience, "etcd did not answer; the lease runs out by itself");
+    }
+    tokio::time::sleep(delay).await;
 }
 
 async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), WorkerError> {
@@ -236,16 +246,19 @@ fn register(
     ended: &CancellationToken,
 ) -> Result<Registration, WorkerError> {
     let layout = config.etcd.layout()?;
-    let gpu = config.simulated_gpu.as_ref().map(|(_, gpu)| gpu);
+    let simulated = match &config.gpu {
+        Some(Gpu::Simulated(_, gpu)) => Some(gpu),
+        Some(Gpu::Inventoried(_)) | None => None,
+    };
     let worker = WorkerRecord {
         id,
         address: config.advertise.unwrap_or(bound).to_string(),
         node: config.node.clone(),
-        device: gpu.map(|gpu| gpu.pci.clone()),
+        device: config.gpu.as_ref().map(|gpu| gpu.pci().to_owned()),
         models: models.served(),
-        telemetry: gpu.map(SimulatedGpu::telemetry),
+        telemetry: simulated.map(SimulatedGpu::telemetry),
     };
-    let device = gpu.map(|gpu| {
+    let device = simulated.map(|gpu| {
         (
             DeviceId {
                 node: config.node.clone(),
@@ -255,7 +268,7 @@ fn register(
         )
     });
     let (sender, receiver) = watch::channel(Records { worker, device });
-    if let Some((path, _)) = config.simulated_gpu {
+    if let Some(Gpu::Simulated(path, _)) = config.gpu {
         tokio::spawn(ended.clone().run_until_cancelled_owned(follow_simulation(path, sender)));
     }
     Ok(Registration::start(

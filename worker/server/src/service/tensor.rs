@@ -3,6 +3,7 @@
 //! What a request says about itself is not believed: shape, type and contents are held against each other, and what
 //! does not agree is refused with what was said and what was found.
 
+use crate::quote::{Shape, quote};
 use bytes::Bytes;
 use kilocard_engine::{embedder::EmbedError, tokenizer::MAX_TEXT_BYTES};
 use kilocard_proto::inference::{
@@ -35,8 +36,8 @@ pub(super) fn decode(request: ModelInferRequest) -> Result<Texts, Status> {
     for output in &request.outputs {
         if output.name != OUTPUT {
             return invalid(format!(
-                "there is no output {:?}; the only one is {OUTPUT:?}",
-                output.name
+                "there is no output {}; the only one is {OUTPUT:?}",
+                quote(&output.name)
             ));
         }
         refuse_shared_memory(&output.parameters)?;
@@ -83,10 +84,16 @@ fn refuse_shared_memory(parameters: &Parameters) -> Result<(), Status> {
 /// How many texts an input says it has.
 fn count(input: &InferInputTensor) -> Result<usize, Status> {
     if input.name != INPUT {
-        return invalid(format!("there is no input {:?}; the only one is {INPUT:?}", input.name));
+        return invalid(format!(
+            "there is no input {}; the only one is {INPUT:?}",
+            quote(&input.name)
+        ));
     }
     if input.datatype != "BYTES" {
-        return invalid(format!("input {INPUT:?} is {:?}, and must be BYTES", input.datatype));
+        return invalid(format!(
+            "input {INPUT:?} is {}, and must be BYTES",
+            quote(&input.datatype)
+        ));
     }
     refuse_shared_memory(&input.parameters)?;
     let count = match input.shape.as_slice() {
@@ -95,8 +102,8 @@ fn count(input: &InferInputTensor) -> Result<usize, Status> {
     };
     let Some(count) = count else {
         return invalid(format!(
-            "input {INPUT:?} has the shape {:?}, and must be [n] or [n, 1], n ≥ 1",
-            input.shape
+            "input {INPUT:?} has the shape {}, and must be [n] or [n, 1], n ≥ 1",
+            Shape(&input.shape)
         ));
     };
     if count > MAX_TEXTS {

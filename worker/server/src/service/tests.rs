@@ -187,13 +187,13 @@ async fn the_version_is_the_requests_or_the_routes_or_the_newest() {
             "v1",
             Some("tiny/v2"),
             Code::InvalidArgument,
-            "names tiny/v1, but the mesh routed it to tiny/v2",
+            "names \"tiny/v1\", but the mesh routed it to \"tiny/v2\"",
         ),
         (
             "",
             Some("other/v1"),
             Code::InvalidArgument,
-            "names tiny, but the mesh routed it to other/v1",
+            "names \"tiny\", but the mesh routed it to \"other/v1\"",
         ),
         (
             "",
@@ -205,9 +205,9 @@ async fn the_version_is_the_requests_or_the_routes_or_the_newest() {
             "v3",
             None,
             Code::NotFound,
-            "tiny/v3 is not served here; this worker serves tiny/v1, tiny/v2, tiny/v10",
+            "\"tiny/v3\" is not served here; this worker serves tiny/v1, tiny/v2, tiny/v10",
         ),
-        ("", Some("tiny/v4"), Code::NotFound, "tiny/v4 is not served here"),
+        ("", Some("tiny/v4"), Code::NotFound, "\"tiny/v4\" is not served here"),
     ] {
         let status = version(asked, route).await.unwrap_err();
         assert_eq!(status.code(), code, "{status}");
@@ -256,7 +256,7 @@ fn bad_typed_requests() -> Vec<(Edit, Code, &'static str)> {
         (
             edit(|r| r.model_name = "huge".into()),
             Code::NotFound,
-            "huge/v1 is not served here",
+            "\"huge/v1\" is not served here",
         ),
         (
             edit(|r| r.inputs.clear()),
@@ -356,6 +356,47 @@ async fn requests_that_contradict_themselves_are_refused_and_the_worker_serves_o
         assert!(status.message().contains(message), "{status}");
     }
     fixture.infer(typed(&["a"])).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_of_a_mebibyte_is_refused_in_a_short_message() {
+    let fixture = start(|_| ()).await;
+    let long = || "x".repeat(1 << 20);
+    let edits = [
+        edit(move |r| r.model_name = long()),
+        edit(move |r| r.model_version = long()),
+        edit(move |r| r.inputs[0].name = long()),
+        edit(move |r| r.inputs[0].datatype = long()),
+        edit(move |r| r.inputs[0].shape = vec![1; 1 << 17]),
+        edit(move |r| {
+            ask_for_logits(r);
+            r.outputs[0].name = long();
+        }),
+    ];
+    for edit in edits {
+        let mut request = typed(&["a"]);
+        edit(&mut request);
+        let status = fixture.infer(request).await.unwrap_err();
+        assert!(
+            matches!(status.code(), Code::InvalidArgument | Code::NotFound),
+            "{status}"
+        );
+        assert!(status.message().len() < 400, "{status}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn headers_as_large_as_the_gateway_lets_through_arrive() {
+    let fixture = start(|_| ()).await;
+    for kibibytes in [20, 150] {
+        let mut request = Request::new(typed(&["a"]));
+        for n in 0..kibibytes {
+            let name: tonic::metadata::MetadataKey<_> = format!("x-baggage-{n}").parse().unwrap();
+            request.metadata_mut().insert(name, "v".repeat(1024).parse().unwrap());
+        }
+        let answer = fixture.client().model_infer(request).await;
+        assert!(answer.is_ok(), "{kibibytes} KiB: {answer:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -21,3 +21,18 @@ fn a_hundredth_of_the_memory_is_worth_a_write() {
         }
     ));
 }
+
+#[tokio::test]
+async fn the_drain_delay_begins_when_etcd_has_let_the_worker_go() {
+    let short = Duration::from_millis(50);
+    let started = std::time::Instant::now();
+    retire(tokio::time::sleep(short), Duration::from_secs(60), short).await;
+    assert!(started.elapsed() >= 2 * short);
+
+    let started = std::time::Instant::now();
+    retire(std::future::pending(), short, short).await;
+    assert!(
+        started.elapsed() >= 2 * short,
+        "an etcd that does not answer is left behind"
+    );
+}
