@@ -24,10 +24,31 @@ impl Table {
         self
     }
 
-    /// Adds a row.
+    /// Adds a row. Cells may come from anybody who can write to etcd: see [`printable`].
     pub fn row(&mut self, cells: impl IntoIterator<Item = impl Into<String>>) {
-        self.rows.push(cells.into_iter().map(Into::into).collect());
+        self.rows
+            .push(cells.into_iter().map(|cell| printable(&cell.into())).collect());
     }
+}
+
+/// Most characters of a cell that are shown: one long value must not push all others off the screen.
+const SHOWN: usize = 500;
+
+/// A text that stays within its cell: control characters could forge rows or colours, so they are escaped.
+pub fn printable(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len().min(SHOWN));
+    for (index, character) in text.chars().enumerate() {
+        if index == SHOWN {
+            shown.push('…');
+            break;
+        }
+        if character.is_control() {
+            shown.extend(character.escape_default());
+        } else {
+            shown.push(character);
+        }
+    }
+    shown
 }
 
 impl fmt::Display for Table {
@@ -66,6 +87,19 @@ mod tests {
         assert_eq!(
             table.to_string(),
             "  KIND           NAME\n  RoutingPolicy  a\n  X              longer\n"
+        );
+    }
+
+    #[test]
+    fn a_cell_cannot_forge_a_row_and_a_huge_one_is_cut() {
+        let mut table = Table::new(&["A", "B"]);
+        table.row(["x\u{1b}[31m\ny".to_owned(), "z".repeat(1_000_000)]);
+        let text = table.to_string();
+        assert_eq!(text.lines().count(), 2);
+        assert!(
+            text.contains("x\\u{1b}[31m\\ny") && text.ends_with("z…\n"),
+            "{}",
+            &text[..80]
         );
     }
 }
