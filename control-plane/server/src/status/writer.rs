@@ -71,28 +71,41 @@ impl StatusWriter {
         }
     }
 
+    /// Carries out the whole plan: a verdict that etcd does not take is no reason to keep back the others. Gives the last
+    /// error. When no connection can be had the rest would not fare better, and is left for the next try.
     async fn write_all(&mut self, book: &Book) -> Result<(), WriteError> {
+        let mut failed = None;
         for write in plan(book, &self.settled) {
-            let id = write.id.clone();
-            let done = self.write(&write).await?;
-            match write.status {
-                Some(status) if done => {
-                    tracing::info!(policy = %id, state = ?status.state, revision = status.revision, "verdict written");
-                    self.settled.insert(id, status);
+            match self.write(&write).await {
+                Ok(done) => self.settle(write, done),
+                Err(error @ WriteError::Connect(_)) => return Err(error),
+                Err(error) => {
+                    tracing::warn!(policy = %write.id, %error, "verdict not written");
+                    self.client = None;
+                    failed = Some(error);
                 }
-                // Someone else was there first: their record arrives over the watch, and the plan is made again.
-                Some(_) => {}
-                None => drop(self.settled.remove(&id)),
             }
         }
         self.settled.retain(|id, _| book.desired.contains_key(id));
-        for (id, desired) in &book.desired {
+        for (id, desired) in book.desired.iter() {
             let recorded = book.recorded.get(id).and_then(|recorded| recorded.status.as_ref());
             if recorded == Some(desired) {
                 self.settled.insert(id.clone(), desired.clone());
             }
         }
-        Ok(())
+        failed.map_or(Ok(()), Err)
+    }
+
+    fn settle(&mut self, write: Write, done: bool) {
+        match write.status {
+            Some(status) if done => {
+                tracing::info!(policy = %write.id, state = ?status.state, revision = status.revision, "verdict written");
+                self.settled.insert(write.id, status);
+            }
+            // Someone else was there first: their record arrives over the watch, and the plan is made again.
+            Some(_) => {}
+            None => drop(self.settled.remove(&write.id)),
+        }
     }
 
     /// False when the record was not as expected.
