@@ -5,14 +5,17 @@
 //! pair wins depends on which was in force first, so that knowledge must outlive this process: [`Admission::recover`]
 //! takes it from the verdicts that stand in etcd and from etcd's history.
 
-use crate::model::PolicyInForce;
 use crate::model::inventory::RecordedStatus;
+use crate::model::{Policies, PolicyInForce};
 use kilocard_policy::Policy;
-use kilocard_policy::config::{self, Document, Violation};
+use kilocard_policy::config::{self, Document, MAX_DOCUMENTS, MAX_FILTER_CONFIG_BYTES, Violation};
 use kilocard_registry::layout::PolicyId;
 use kilocard_registry::policy_status::{PolicyError, PolicyState, PolicyStatus};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+
+/// What the filter's configuration takes besides its documents: the revision and brackets, generously.
+const ENVELOPE_BYTES: usize = 512;
 
 /// A document as it stands in etcd, not judged yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,8 +38,8 @@ pub struct Wanted {
 /// The judge, with what it admitted so far.
 #[derive(Debug, Default)]
 pub struct Admission {
-    in_force: BTreeMap<PolicyId, PolicyInForce>,
-    verdicts: BTreeMap<PolicyId, PolicyStatus>,
+    in_force: Arc<Policies>,
+    verdicts: Arc<BTreeMap<PolicyId, PolicyStatus>>,
     /// Last good documents that etcd's history no longer holds, by their revision.
     lost: BTreeMap<PolicyId, i64>,
 }
@@ -87,44 +90,44 @@ impl Admission {
 
     /// Judges the documents as they stand now.
     pub fn judge(&mut self, candidates: &BTreeMap<PolicyId, Candidate>) {
-        self.in_force.retain(|id, _| candidates.contains_key(id));
+        if self.in_force.keys().any(|id| !candidates.contains_key(id)) {
+            Arc::make_mut(&mut self.in_force).retain(|id, _| candidates.contains_key(id));
+        }
         self.lost.retain(|id, _| candidates.contains_key(id));
         let mut refused = self.admit(candidates);
         self.lost.retain(|id, _| !self.in_force.contains_key(id));
-        self.verdicts = candidates
-            .iter()
-            .map(|(id, candidate)| {
-                let mut errors = refused.remove(id).unwrap_or_default();
-                let serving_revision = self.in_force.get(id).map(|policy| policy.revision);
-                let accepted = serving_revision == Some(candidate.revision);
-                if let (false, Some(revision)) = (accepted, self.lost.get(id)) {
-                    errors.push(lost_error(*revision));
-                }
-                let state = if accepted {
-                    PolicyState::Accepted
-                } else {
-                    PolicyState::Rejected
-                };
-                (
-                    id.clone(),
-                    PolicyStatus {
-                        state,
-                        revision: candidate.revision,
-                        serving_revision,
-                        errors,
-                    },
-                )
-            })
-            .collect();
+        let verdicts = candidates.iter().map(|(id, candidate)| {
+            let mut errors = refused.remove(id).unwrap_or_default();
+            let serving_revision = self.in_force.get(id).map(|policy| policy.revision);
+            let accepted = serving_revision == Some(candidate.revision);
+            if let (false, Some(revision)) = (accepted, self.lost.get(id)) {
+                errors.push(lost_error(*revision));
+            }
+            let state = if accepted {
+                PolicyState::Accepted
+            } else {
+                PolicyState::Rejected
+            };
+            (
+                id.clone(),
+                PolicyStatus {
+                    state,
+                    revision: candidate.revision,
+                    serving_revision,
+                    errors,
+                },
+            )
+        });
+        self.verdicts = Arc::new(verdicts.collect());
     }
 
     /// The documents in force.
-    pub fn in_force(&self) -> &BTreeMap<PolicyId, PolicyInForce> {
+    pub fn in_force(&self) -> &Arc<Policies> {
         &self.in_force
     }
 
     /// The verdicts of the last [`Admission::judge`].
-    pub fn verdicts(&self) -> &BTreeMap<PolicyId, PolicyStatus> {
+    pub fn verdicts(&self) -> &Arc<BTreeMap<PolicyId, PolicyStatus>> {
         &self.verdicts
     }
 
@@ -148,7 +151,8 @@ impl Admission {
                 Ok(document) => {
                     let policy = PolicyInForce {
                         revision: candidate.revision,
-                        document,
+                        bytes: encoded_len(&document),
+                        document: Arc::new(document),
                     };
                     trials.push(Trial { id: id.clone(), policy });
                 }
@@ -195,17 +199,14 @@ impl Admission {
         rest
     }
 
-    /// Puts all trials in force if the whole then compiles, or none.
+    /// Puts all trials in force if the filter would take the whole, or none.
     fn try_together(&mut self, trials: &[Trial]) -> Result<(), Vec<PolicyError>> {
-        let mut documents: BTreeMap<&PolicyId, &Document> = self
-            .in_force
-            .iter()
-            .map(|(id, policy)| (id, &policy.document))
-            .collect();
-        documents.extend(trials.iter().map(|trial| (&trial.id, &trial.policy.document)));
-        Policy::compile("admission", documents.into_values()).map_err(errors)?;
-        self.in_force
-            .extend(trials.iter().map(|trial| (trial.id.clone(), trial.policy.clone())));
+        let mut policies: BTreeMap<&PolicyId, &PolicyInForce> = self.in_force.iter().collect();
+        policies.extend(trials.iter().map(|trial| (&trial.id, &trial.policy)));
+        check_size(policies.values().map(|policy| policy.bytes))?;
+        let documents = policies.into_values().map(|policy| &*policy.document);
+        Policy::compile("admission", documents).map_err(errors)?;
+        Arc::make_mut(&mut self.in_force).extend(trials.iter().map(|trial| (trial.id.clone(), trial.policy.clone())));
         Ok(())
     }
 
@@ -253,6 +254,30 @@ fn read(id: &PolicyId, json: &[u8]) -> Result<Document, Vec<PolicyError>> {
     } else {
         Err(misplaced)
     }
+}
+
+/// The filter refuses a configuration beyond these bounds, and with it every later one: what would exceed them must not
+/// be admitted. `documents` are the lengths of all that would be in force.
+fn check_size(documents: impl ExactSizeIterator<Item = usize>) -> Result<(), Vec<PolicyError>> {
+    let count = documents.len();
+    let bytes = documents.fold(ENVELOPE_BYTES, |sum, bytes| sum.saturating_add(bytes).saturating_add(1));
+    let message = if count > MAX_DOCUMENTS {
+        format!("with this document {count} would be in force; at most {MAX_DOCUMENTS} can be: delete others first")
+    } else if bytes > MAX_FILTER_CONFIG_BYTES {
+        format!(
+            "with this document the filter's configuration would have {bytes} bytes; at most {MAX_FILTER_CONFIG_BYTES} \
+             are allowed: shorten it or delete others first"
+        )
+    } else {
+        return Ok(());
+    };
+    let path = String::new();
+    Err(vec![PolicyError { path, message }])
+}
+
+/// Length within the filter's configuration. What cannot be encoded (there is no such document) fits nowhere.
+fn encoded_len(document: &Document) -> usize {
+    serde_json::to_vec(document).map_or(usize::MAX, |json| json.len())
 }
 
 fn errors(violations: Vec<Violation>) -> Vec<PolicyError> {

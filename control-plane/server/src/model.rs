@@ -15,19 +15,34 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-/// Everything that configuration for proxies is made from, at one moment.
+/// Policies in force by kind and name.
+pub type Policies = BTreeMap<PolicyId, PolicyInForce>;
+
+/// Everything that configuration for proxies is made from, at one moment. A clone, and a later moment, share every part
+/// that did not change.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Mesh {
     /// Workers by id.
-    pub workers: BTreeMap<String, Arc<Worker>>,
+    pub workers: Arc<BTreeMap<String, Arc<Worker>>>,
     /// Cards by node and PCI address.
-    pub devices: BTreeMap<DeviceId, Arc<DeviceRecord>>,
+    pub devices: Arc<BTreeMap<DeviceId, Arc<DeviceRecord>>>,
     /// Policies in force: for a key whose newest document is bad this is the last good one.
-    pub policies: BTreeMap<PolicyId, PolicyInForce>,
+    pub policies: Arc<Policies>,
     /// The verdict on the newest document of each policy key.
-    pub verdicts: BTreeMap<PolicyId, PolicyStatus>,
+    pub verdicts: Arc<BTreeMap<PolicyId, PolicyStatus>>,
     /// Records that are ignored: etcd key to reason.
-    pub rejected: BTreeMap<String, String>,
+    pub rejected: Arc<BTreeMap<String, String>>,
+}
+
+impl Mesh {
+    /// Whether both share all their parts, so that neither need be looked at. Costs five comparisons of pointers.
+    pub fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.workers, &other.workers)
+            && Arc::ptr_eq(&self.devices, &other.devices)
+            && Arc::ptr_eq(&self.policies, &other.policies)
+            && Arc::ptr_eq(&self.verdicts, &other.verdicts)
+            && Arc::ptr_eq(&self.rejected, &other.rejected)
+    }
 }
 
 /// A worker whose record passed validation.
@@ -54,5 +69,7 @@ pub struct PolicyInForce {
     /// etcd `mod_revision` of the document.
     pub revision: i64,
     /// The document, valid alone and together with all others in force.
-    pub document: Document,
+    pub document: Arc<Document>,
+    /// Length of its JSON in the filter's configuration.
+    pub bytes: usize,
 }

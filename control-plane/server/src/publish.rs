@@ -2,16 +2,16 @@
 
 use crate::metrics::Metrics;
 use crate::model::Mesh;
-use crate::snapshot::{BuildOptions, build};
+use crate::snapshot::{BuildOptions, Builder};
 use kilocard_xds::snapshot::Snapshot;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// After a push the next one waits at least so long: the first change goes out at once, a burst becomes a few pushes.
-/// Each push makes Envoy rebuild its schedules, which skews splits when they follow one another faster than requests.
+/// After a build the next one waits at least so long, whether anything came of it or not: the first change goes out at
+/// once, a burst becomes a few builds and pushes. Each push makes Envoy rebuild its schedules, which skews splits when they
+/// follow one another faster than requests.
 const MIN_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Where snapshots go; `None` until the first mesh.
@@ -26,15 +26,22 @@ pub async fn run(
     cancel: CancellationToken,
 ) {
     let publishing = async {
+        let mut builder = Builder::new(options);
         loop {
             let newest = mesh.borrow_and_update().clone();
-            if let Some(newest) = newest
-                && publish(&newest, &options, &snapshots, &metrics)
-            {
+            if let Some(newest) = newest {
+                publish(&newest, &mut builder, &snapshots, &metrics);
                 tokio::time::sleep(MIN_INTERVAL).await;
             }
-            if mesh.changed().await.is_err() {
-                return;
+            let due = async {
+                match builder.due() {
+                    Some(due) => tokio::time::sleep_until(due.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                changed = mesh.changed() => if changed.is_err() { return },
+                () = due => {}
             }
         }
     };
@@ -42,9 +49,9 @@ pub async fn run(
 }
 
 /// False when the mesh makes no difference to proxies.
-fn publish(mesh: &Mesh, options: &BuildOptions, snapshots: &Snapshots, metrics: &Metrics) -> bool {
+fn publish(mesh: &Mesh, builder: &mut Builder, snapshots: &Snapshots, metrics: &Metrics) -> bool {
     let begun = Instant::now();
-    let snapshot = build(mesh, options);
+    let snapshot = builder.build(mesh, begun);
     metrics.rebuild_seconds.observe(begun.elapsed().as_secs_f64());
     metrics.describe(mesh);
     let version = snapshot.version();
@@ -65,26 +72,48 @@ fn publish(mesh: &Mesh, options: &BuildOptions, snapshots: &Snapshots, metrics: 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ads::Nodes;
     use crate::snapshot::tests::{mesh, options};
+    use crate::source::Health;
 
     #[tokio::test]
     async fn a_mesh_is_published_once_and_again_only_when_proxies_would_notice() {
         let (snapshots, mut published) = watch::channel(None);
         let metrics = Metrics::default();
-        let (options, first) = (options(), mesh());
-        assert!(publish(&first, &options, &snapshots, &metrics));
+        let (mut builder, first) = (Builder::new(options()), mesh());
+        assert!(publish(&first, &mut builder, &snapshots, &metrics));
         assert!(published.borrow_and_update().is_some());
 
         let mut same = first.clone();
-        same.rejected
-            .insert("/kilocard/v1/workers/x".into(), "no reason".into());
-        assert!(!publish(&same, &options, &snapshots, &metrics));
+        same.rejected = Arc::new([("/kilocard/v1/workers/x".into(), "no reason".into())].into());
+        assert!(!publish(&same, &mut builder, &snapshots, &metrics));
         assert!(!published.has_changed().unwrap());
 
         let mut less = first;
-        less.workers.clear();
-        assert!(publish(&less, &options, &snapshots, &metrics));
+        less.workers = Arc::default();
+        assert!(publish(&less, &mut builder, &snapshots, &metrics));
         assert_eq!(metrics.pushes.get(), 2);
+    }
+
+    #[tokio::test]
+    async fn builds_that_change_nothing_do_not_follow_one_another_without_a_pause() {
+        let (meshes, receiver) = watch::channel(Some(Arc::new(mesh())));
+        let (snapshots, _published) = watch::channel(None);
+        let (metrics, cancel, begun) = (Metrics::default(), CancellationToken::new(), Instant::now());
+        let task = tokio::spawn(run(receiver, options(), snapshots, metrics.clone(), cancel.clone()));
+        for _ in 0..200 {
+            meshes.send_replace(Some(Arc::new(mesh())));
+            tokio::time::sleep(Duration::from_micros(500)).await;
+        }
+        cancel.cancel();
+        task.await.unwrap();
+        let most = begun.elapsed().as_millis() / MIN_INTERVAL.as_millis() + 1;
+        let text = metrics.render(&Health::default(), &Nodes::default()).unwrap();
+        let builds = text
+            .lines()
+            .find_map(|line| line.strip_prefix("kilocard_control_plane_rebuild_seconds_count "));
+        let builds: u128 = builds.unwrap().parse().unwrap();
+        assert!(builds <= most, "{builds} builds, at most {most} in that time");
     }
 
     #[tokio::test]

@@ -1,6 +1,7 @@
 //! From the mesh to Envoy's configuration. Pure and deterministic: one mesh gives the same bytes on every replica and
-//! after every restart, in whatever order it came to be. Resource versions are content hashes, so equal bytes are what
-//! keeps a restarted control plane from pushing everything again.
+//! after every restart, in whatever order it came to be (once what has left it no longer lingers, see [`linger`]).
+//! Resource versions are content hashes, so equal bytes are what keeps a restarted control plane from pushing everything
+//! again.
 //!
 //! One kind of Envoy resource a file. What needs care is protobuf maps: prost keeps them in hash maps, whose order
 //! differs from process to process. A message whose map has more than one entry is therefore written by [`wire`].
@@ -8,15 +9,21 @@
 pub mod cluster;
 pub mod endpoint;
 pub mod filter;
+pub mod linger;
 pub mod listener;
 pub mod placement;
 pub mod route;
 mod wire;
 
-use crate::model::Mesh;
+use crate::model::{Mesh, Policies};
 use filter::FilterModule;
+use kilocard_registry::worker::ServedModel;
 use kilocard_xds::snapshot::{Resource, ResourceSet, ResourceType, Snapshot};
+use linger::Lingering;
+use placement::Placement;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
 
 /// Name of the one listener, of its route configuration and of its statistics.
 pub const GATEWAY: &str = "gateway";
@@ -32,22 +39,75 @@ pub struct BuildOptions {
     pub access_log: bool,
 }
 
-/// Everything that proxies are given.
-pub fn build(mesh: &Mesh, options: &BuildOptions) -> Snapshot {
-    let placement = placement::place(mesh);
-    Snapshot::new([
-        (
-            ResourceType::Cluster,
-            ResourceSet::new(placement.keys().map(cluster::build)),
-        ),
-        (
-            ResourceType::Endpoints,
-            ResourceSet::new(placement.iter().map(|(served, placed)| endpoint::build(served, placed))),
-        ),
-        (ResourceType::Listener, one(listener::build(options))),
-        (ResourceType::Route, one(route::build(placement.keys()))),
-        (ResourceType::Extension, one(filter::build(mesh, &options.filter))),
-    ])
+/// Builds snapshot after snapshot and keeps what the next one has in common with the last: workers' telemetry changes all
+/// the time, policies and model versions seldom, the listener never. The wasm module within the filter's configuration is
+/// encoded and hashed only when a policy changes.
+#[derive(Debug)]
+pub struct Builder {
+    options: BuildOptions,
+    listener: ResourceSet,
+    lingering: Lingering,
+    by_name: Option<ByName>,
+    filter: Option<(Arc<Policies>, ResourceSet)>,
+}
+
+/// What depends on nothing but the names of model versions.
+#[derive(Clone, Debug)]
+struct ByName {
+    served: Vec<ServedModel>,
+    clusters: ResourceSet,
+    routes: ResourceSet,
+}
+
+impl Builder {
+    /// A builder that has built nothing.
+    pub fn new(options: BuildOptions) -> Self {
+        Self {
+            listener: one(listener::build(&options)),
+            options,
+            lingering: Lingering::default(),
+            by_name: None,
+            filter: None,
+        }
+    }
+
+    /// Everything that proxies are given.
+    pub fn build(&mut self, mesh: &Mesh, now: Instant) -> Snapshot {
+        let placement = self.lingering.extend(placement::place(mesh), now);
+        let by_name = ByName::of(placement, self.by_name.take());
+        let endpoints = placement.iter().map(|(served, placed)| endpoint::build(served, placed));
+        let endpoints = ResourceSet::new(endpoints);
+        let filter = match self.filter.take() {
+            Some((policies, set)) if Arc::ptr_eq(&policies, &mesh.policies) => set,
+            _ => one(filter::build(&mesh.policies, &self.options.filter)),
+        };
+        self.by_name = Some(by_name.clone());
+        self.filter = Some((Arc::clone(&mesh.policies), filter.clone()));
+        Snapshot::new([
+            (ResourceType::Cluster, by_name.clusters),
+            (ResourceType::Endpoints, endpoints),
+            (ResourceType::Listener, self.listener.clone()),
+            (ResourceType::Route, by_name.routes),
+            (ResourceType::Extension, filter),
+        ])
+    }
+
+    /// When to build again even if the mesh does not change.
+    pub fn due(&self) -> Option<Instant> {
+        self.lingering.due()
+    }
+}
+
+impl ByName {
+    /// The last one, if it is for the same names.
+    fn of(placement: &Placement, last: Option<Self>) -> Self {
+        last.filter(|last| last.served.iter().eq(placement.keys()))
+            .unwrap_or_else(|| Self {
+                served: placement.keys().cloned().collect(),
+                clusters: ResourceSet::new(placement.keys().map(cluster::build)),
+                routes: one(route::build(placement.keys())),
+            })
+    }
 }
 
 fn one(resource: Resource) -> ResourceSet {

@@ -8,6 +8,7 @@ use crate::model::inventory::RecordedStatus;
 use kilocard_registry::layout::PolicyId;
 use kilocard_registry::policy_status::PolicyStatus;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// The verdicts as they should stand in etcd and as they do, both as of one revision.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -15,7 +16,7 @@ pub struct Book {
     /// False until the first listing: before it, nothing is known and nothing must be written.
     pub complete: bool,
     /// Our verdicts.
-    pub desired: BTreeMap<PolicyId, PolicyStatus>,
+    pub desired: Arc<BTreeMap<PolicyId, PolicyStatus>>,
     /// What stands in etcd.
-    pub recorded: BTreeMap<PolicyId, RecordedStatus>,
+    pub recorded: Arc<BTreeMap<PolicyId, RecordedStatus>>,
 }

@@ -68,7 +68,7 @@ mod tests {
     #[test]
     fn the_report_shows_what_proxies_are_given() {
         let mut mesh = mesh();
-        mesh.rejected.insert("/kilocard/v1/workers/x".into(), "because".into());
+        mesh.rejected = std::sync::Arc::new([("/kilocard/v1/workers/x".into(), "because".into())].into());
         let report = report(&mesh, &Health::default(), "v".into(), vec![]);
         insta::assert_json_snapshot!(report);
     }

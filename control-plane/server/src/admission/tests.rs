@@ -193,3 +193,55 @@ fn a_last_good_document_that_was_compacted_away_is_reported_until_a_good_one_com
             .all(|error| !error.message.contains("history"))
     );
 }
+
+/// `count` valid policies of `versions` versions each, all of one transaction.
+fn many(count: usize, versions: usize) -> BTreeMap<PolicyId, Candidate> {
+    let document = |n: usize| {
+        let versions: Vec<_> = (0..versions)
+            .map(|v| json!({"version": format!("{v:0>63}"), "weight": if v == 0 { 101 - versions } else { 1 }}))
+            .collect();
+        let name = format!("p{n:0>5}");
+        let document = json!({
+            "api_version": "kilocard/v1", "kind": "RoutingPolicy", "metadata": {"name": name},
+            "spec": {"model": name, "versions": versions},
+        });
+        let json = document.to_string().into_bytes().into();
+        (id(&name), Candidate { revision: 1, json })
+    };
+    (0..count).map(document).collect()
+}
+
+/// Admits all of `fitting`, and then not one more.
+fn refuses_one_more(mut fitting: BTreeMap<PolicyId, Candidate>, word: &str) {
+    let mut admission = Admission::default();
+    admission.judge(&fitting);
+    assert!(admission.verdicts().values().all(|v| v.state == PolicyState::Accepted));
+    let count = fitting.len();
+    let (one, mut candidate) = many(count + 1, 64).pop_last().unwrap();
+    candidate.revision = 2;
+    fitting.insert(one.clone(), candidate);
+    admission.judge(&fitting);
+    let rejected: Vec<_> = admission
+        .verdicts()
+        .iter()
+        .filter(|(_, v)| v.state == PolicyState::Rejected)
+        .collect();
+    assert_eq!(rejected.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [&one]);
+    assert!(rejected[0].1.errors[0].message.contains(word), "{rejected:?}");
+    assert_eq!(admission.in_force().len(), count);
+}
+
+#[test]
+fn more_documents_than_the_filter_takes_are_not_admitted() {
+    refuses_one_more(many(MAX_DOCUMENTS, 1), &format!("at most {MAX_DOCUMENTS}"));
+}
+
+#[test]
+fn documents_longer_than_the_filter_takes_are_not_admitted() {
+    let mut admission = Admission::default();
+    admission.judge(&many(1, 64));
+    let length = admission.in_force().values().next().unwrap().bytes;
+    let fitting = (MAX_FILTER_CONFIG_BYTES - ENVELOPE_BYTES) / (length + 1);
+    assert!(fitting < MAX_DOCUMENTS);
+    refuses_one_more(many(fitting, 64), "bytes");
+}

@@ -1,4 +1,5 @@
-//! The records as they stand, kept up one change at a time, so that a change costs what it touches and not the mesh.
+//! The records as they stand, kept up one change at a time. A change costs reading the one record, and a copy of the one map
+//! that it is in (of names and pointers) when that map has been given out; a change that changes nothing costs no copy.
 
 use crate::admission::Candidate;
 use crate::model::{Worker, record};
@@ -42,15 +43,15 @@ pub struct RecordedStatus {
 pub struct Inventory {
     layout: Layout,
     /// Workers by id.
-    pub workers: BTreeMap<String, Arc<Worker>>,
+    pub workers: Arc<BTreeMap<String, Arc<Worker>>>,
     /// Cards.
-    pub devices: BTreeMap<DeviceId, Arc<DeviceRecord>>,
+    pub devices: Arc<BTreeMap<DeviceId, Arc<DeviceRecord>>>,
     /// The newest document of each policy, not judged yet.
     pub candidates: BTreeMap<PolicyId, Candidate>,
     /// The verdicts that stand in etcd.
-    pub statuses: BTreeMap<PolicyId, RecordedStatus>,
+    pub statuses: Arc<BTreeMap<PolicyId, RecordedStatus>>,
     /// Ignored records: key to reason.
-    pub rejected: BTreeMap<String, String>,
+    pub rejected: Arc<BTreeMap<String, String>>,
 }
 
 impl Inventory {
@@ -58,11 +59,11 @@ impl Inventory {
     pub fn new(layout: Layout) -> Self {
         Self {
             layout,
-            workers: BTreeMap::new(),
-            devices: BTreeMap::new(),
+            workers: Arc::default(),
+            devices: Arc::default(),
             candidates: BTreeMap::new(),
-            statuses: BTreeMap::new(),
-            rejected: BTreeMap::new(),
+            statuses: Arc::default(),
+            rejected: Arc::default(),
         }
     }
 
@@ -74,54 +75,43 @@ impl Inventory {
             None if self.ought_to_be_ours(&name) => Some("not a key of this layout: see docs/etcd.md".to_owned()),
             None => None,
         };
-        match reason {
-            Some(reason) if change.stored.is_some() => self.rejected.insert(name, reason),
-            _ => self.rejected.remove(&name),
-        };
+        set(&mut self.rejected, name, reason.filter(|_| change.stored.is_some()));
     }
 
     /// Puts the value in its place; gives the reason when it is refused.
     fn place(&mut self, key: Key, stored: Option<&Stored>) -> Option<String> {
-        match (key, stored) {
-            (Key::Worker(id), Some(stored)) => match record::worker(&id, &stored.value, stored.created) {
-                Ok(worker) => drop(self.workers.insert(id, Arc::new(worker))),
-                Err(reason) => {
-                    self.workers.remove(&id);
-                    return Some(reason.to_string());
-                }
-            },
-            (Key::Device(id), Some(stored)) => match record::device(&stored.value) {
-                Ok(device) => drop(self.devices.insert(id, Arc::new(device))),
-                Err(reason) => {
-                    self.devices.remove(&id);
-                    return Some(reason.to_string());
-                }
-            },
-            (Key::Policy(id), Some(stored)) => {
-                self.candidates.insert(
-                    id,
-                    Candidate {
-                        revision: stored.modified,
-                        json: stored.value.clone(),
-                    },
-                );
+        let mut reason = None;
+        let mut refuse = |why: record::InvalidRecord| reason = Some(why.to_string());
+        match key {
+            Key::Worker(id) => {
+                let read = stored.map(|stored| record::worker(&id, &stored.value, stored.created));
+                let worker = read.and_then(|read| read.map_err(&mut refuse).ok());
+                set(&mut self.workers, id, worker.map(Arc::new));
             }
-            (Key::PolicyStatus(id), Some(stored)) => {
-                let status = serde_json::from_slice(&stored.value).ok();
-                self.statuses.insert(
-                    id,
-                    RecordedStatus {
-                        modified: stored.modified,
-                        status,
-                    },
-                );
+            Key::Device(id) => {
+                let read = stored.map(|stored| record::device(&stored.value));
+                let device = read.and_then(|read| read.map_err(&mut refuse).ok());
+                set(&mut self.devices, id, device.map(Arc::new));
             }
-            (Key::Worker(id), None) => drop(self.workers.remove(&id)),
-            (Key::Device(id), None) => drop(self.devices.remove(&id)),
-            (Key::Policy(id), None) => drop(self.candidates.remove(&id)),
-            (Key::PolicyStatus(id), None) => drop(self.statuses.remove(&id)),
+            Key::Policy(id) => {
+                let candidate = stored.map(|stored| Candidate {
+                    revision: stored.modified,
+                    json: stored.value.clone(),
+                });
+                match candidate {
+                    Some(candidate) => drop(self.candidates.insert(id, candidate)),
+                    None => drop(self.candidates.remove(&id)),
+                }
+            }
+            Key::PolicyStatus(id) => {
+                let status = stored.map(|stored| RecordedStatus {
+                    modified: stored.modified,
+                    status: serde_json::from_slice(&stored.value).ok(),
+                });
+                set(&mut self.statuses, id, status);
+            }
         }
-        None
+        reason
     }
 
     /// Keys that someone meant for us and misspelled, as against keys of a later release elsewhere under the prefix.
@@ -129,6 +119,18 @@ impl Inventory {
         [self.layout.workers(), self.layout.devices(), self.layout.policies()]
             .iter()
             .any(|part| key.starts_with(part))
+    }
+}
+
+/// Sets or removes an entry; a map that has it so already is left alone, and stays shared.
+fn set<K: Ord + Clone, V: PartialEq + Clone>(map: &mut Arc<BTreeMap<K, V>>, key: K, value: Option<V>) {
+    if map.get(&key) == value.as_ref() {
+        return;
+    }
+    let map = Arc::make_mut(map);
+    match value {
+        Some(value) => drop(map.insert(key, value)),
+        None => drop(map.remove(&key)),
     }
 }
 

@@ -1,6 +1,6 @@
 //! ECDS: the wasm filter that decides each request, with the policies in force as its configuration.
 
-use crate::model::Mesh;
+use crate::model::Policies;
 use crate::snapshot::wire::millis;
 use envoy_types::pb::envoy::config::core::v3::{
     AsyncDataSource, BackoffStrategy, DataSource, TypedExtensionConfig, async_data_source, data_source,
@@ -88,7 +88,7 @@ impl FilterModule {
 }
 
 /// The filter with the policies in force.
-pub fn build(mesh: &Mesh, module: &FilterModule) -> Resource {
+pub fn build(policies: &Policies, module: &FilterModule) -> Resource {
     let code = DataSource {
         specifier: Some(module.code.clone()),
         ..DataSource::default()
@@ -105,7 +105,7 @@ pub fn build(mesh: &Mesh, module: &FilterModule) -> Resource {
         name: NAME.to_owned(),
         root_id: NAME.to_owned(),
         vm: Some(Vm::VmConfig(vm)),
-        configuration: Some(any_string(configuration(mesh))),
+        configuration: Some(any_string(configuration(policies))),
         // A trap costs one request; the next one finds a new VM. The default would refuse everything from then on.
         failure_policy: FailurePolicy::FailReload.into(),
         reload_config: Some(ReloadConfig {
@@ -125,8 +125,11 @@ pub fn build(mesh: &Mesh, module: &FilterModule) -> Resource {
 
 /// The policies as the filter parses them. Their revision is a content hash: documents that are rewritten without a
 /// change are no reason to configure a filter anew.
-fn configuration(mesh: &Mesh) -> String {
-    let documents: Vec<Document> = mesh.policies.values().map(|policy| policy.document.clone()).collect();
+fn configuration(policies: &Policies) -> String {
+    let documents: Vec<Document> = policies
+        .values()
+        .map(|policy| Document::clone(&policy.document))
+        .collect();
     let revision = Version::of(json(&documents).as_bytes()).to_string();
     json(&FilterConfig { revision, documents })
 }

@@ -76,8 +76,11 @@ pub(crate) fn mesh() -> Mesh {
         memory_free_bytes: 15,
     });
     Mesh {
-        workers: BTreeMap::from([worker("a", 8001, &[("minilm", "v1")], Some("0")), (id, short)]),
-        devices: BTreeMap::from([
+        workers: Arc::new(BTreeMap::from([
+            worker("a", 8001, &[("minilm", "v1")], Some("0")),
+            (id, short),
+        ])),
+        devices: Arc::new(BTreeMap::from([
             (
                 DeviceId {
                     node: "n1".into(),
@@ -92,10 +95,10 @@ pub(crate) fn mesh() -> Mesh {
                 },
                 card("NVIDIA A100-SXM4-80GB", false),
             ),
-        ]),
-        policies: admission.in_force().clone(),
-        verdicts: admission.verdicts().clone(),
-        rejected: BTreeMap::new(),
+        ])),
+        policies: Arc::clone(admission.in_force()),
+        verdicts: Arc::clone(admission.verdicts()),
+        rejected: Arc::default(),
     }
 }
 
@@ -109,6 +112,10 @@ pub(crate) fn options() -> BuildOptions {
         filter,
         access_log: true,
     }
+}
+
+fn build(mesh: &Mesh, options: &BuildOptions) -> Snapshot {
+    Builder::new(options.clone()).build(mesh, Instant::now())
 }
 
 fn decode<T: Message + Default>(snapshot: &Snapshot, kind: ResourceType, name: &str) -> T {
@@ -222,7 +229,7 @@ fn of_two_workers_with_one_address_the_younger_is_believed() {
     let mut mesh = mesh();
     let (id, mut twin) = worker("0-restarted", 8001, &[("minilm", "v1")], None);
     Arc::make_mut(&mut twin).created = 9_999;
-    mesh.workers.insert(id, twin);
+    Arc::make_mut(&mut mesh.workers).insert(id, twin);
     let placement = placement::place(&mesh);
     let workers: Vec<&String> = placement[&served("minilm", "v1")].keys().collect();
     assert_eq!(workers, ["0-restarted", "b"]);
@@ -245,8 +252,46 @@ fn the_filter_gets_the_documents_in_force() {
 fn documents_that_are_rewritten_unchanged_do_not_configure_the_filter_anew() {
     let (before, options) = (mesh(), options());
     let mut after = before.clone();
-    after.policies.values_mut().for_each(|policy| policy.revision += 1);
+    Arc::make_mut(&mut after.policies)
+        .values_mut()
+        .for_each(|policy| policy.revision += 1);
     assert_eq!(build(&before, &options), build(&after, &options));
+}
+
+#[test]
+fn a_builder_that_has_built_before_gives_the_same_as_a_new_one() {
+    let (options, now) = (options(), Instant::now());
+    let mut builder = Builder::new(options.clone());
+    builder.build(&Mesh::default(), now);
+    let first = mesh();
+    assert_eq!(builder.build(&first, now), build(&first, &options));
+    let mut second = first.clone();
+    Arc::make_mut(Arc::make_mut(&mut second.workers).get_mut("b").unwrap()).telemetry = None;
+    assert_ne!(builder.build(&second, now), build(&first, &options));
+    assert_eq!(builder.build(&second, now), build(&second, &options));
+    let without_policies = Mesh {
+        policies: Arc::default(),
+        ..second
+    };
+    builder.build(&without_policies, now);
+    let after = builder.build(&without_policies, now + linger::GRACE);
+    assert_eq!(after, build(&without_policies, &options));
+}
+
+#[test]
+fn a_version_that_leaves_policy_and_workers_at_once_keeps_its_route_while_old_filters_decide_for_it() {
+    let (mut builder, now) = (Builder::new(options()), Instant::now());
+    builder.build(&mesh(), now);
+    let clusters = |snapshot: &Snapshot| snapshot.set(ResourceType::Cluster).unwrap().len();
+    let routes = |snapshot: &Snapshot| match_map(&decode(snapshot, ResourceType::Route, GATEWAY)).len();
+    let soon = builder.build(&Mesh::default(), now);
+    assert_eq!((routes(&soon), clusters(&soon)), (3, 3));
+    let assignment: ClusterLoadAssignment = decode(&soon, ResourceType::Endpoints, "minilm/v1");
+    assert_eq!(assignment.endpoints[0].lb_endpoints.len(), 2);
+    let filter = |snapshot: &Snapshot| snapshot.set(ResourceType::Extension).unwrap().version().clone();
+    let later = builder.build(&Mesh::default(), builder.due().unwrap());
+    assert_eq!(filter(&soon), filter(&later), "the filter does not linger");
+    assert_eq!((routes(&later), clusters(&later)), (0, 0));
 }
 
 proptest! {
@@ -264,7 +309,7 @@ proptest! {
                 let id = format!("w{id}-{model}-{version}");
                 let port = 9000 + id.bytes().map(u16::from).sum::<u16>();
                 let (id, worker) = worker(&id, port, &[(&model, &version)], None);
-                mesh.workers.insert(id, worker);
+                Arc::make_mut(&mut mesh.workers).insert(id, worker);
             }
             build(&mesh, &options)
         };

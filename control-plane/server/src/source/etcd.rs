@@ -13,7 +13,7 @@ use crate::source::mirror::{Listing, Message, Relist};
 use crate::status::Book;
 use etcd_client::{Client, EventType, GetOptions, KeyValue, WatchOptions, WatchResponse};
 use kilocard_registry::connect::{ConnectError, EtcdArgs};
-use kilocard_registry::layout::{Key, Layout, PolicyId};
+use kilocard_registry::layout::{Key, Layout};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -271,19 +271,18 @@ impl EtcdSource {
     fn emit(&self) {
         self.health.revision.set(self.ledger.revision());
         let mesh = self.ledger.mesh();
-        let desired: BTreeMap<PolicyId, _> = mesh.verdicts.clone();
+        let book = Book {
+            complete: true,
+            desired: Arc::clone(&mesh.verdicts),
+            recorded: Arc::clone(self.ledger.statuses()),
+        };
         self.mesh.send_if_modified(|current| {
-            let changed = current.as_deref() != Some(&mesh);
+            let changed = current.as_deref().is_none_or(|current| !current.is(&mesh));
             if changed {
                 *current = Some(Arc::new(mesh));
             }
             changed
         });
-        let book = Book {
-            complete: true,
-            desired,
-            recorded: self.ledger.statuses().clone(),
-        };
         self.book.send_if_modified(|current| {
             let changed = *current != book;
             if changed {

@@ -6,6 +6,7 @@ use crate::model::inventory::{Change, Inventory, RecordedStatus};
 use crate::source::mirror::{Listing, Message, Mirror, Reaction, Relist};
 use kilocard_registry::layout::{Key, Layout, PolicyId};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Workers that vanish from a listing at once, from which on it is not believed without a second look: a share of all…
 const SUSPICIOUS_SHARE: f64 = 0.3;
@@ -83,19 +84,19 @@ impl Ledger {
         }
     }
 
-    /// The mesh as it follows from everything known.
+    /// The mesh as it follows from everything known; it shares what did not change with the one given out before.
     pub fn mesh(&self) -> Mesh {
         Mesh {
-            workers: self.inventory.workers.clone(),
-            devices: self.inventory.devices.clone(),
-            policies: self.admission.in_force().clone(),
-            verdicts: self.admission.verdicts().clone(),
-            rejected: self.inventory.rejected.clone(),
+            workers: Arc::clone(&self.inventory.workers),
+            devices: Arc::clone(&self.inventory.devices),
+            policies: Arc::clone(self.admission.in_force()),
+            verdicts: Arc::clone(self.admission.verdicts()),
+            rejected: Arc::clone(&self.inventory.rejected),
         }
     }
 
     /// The verdicts that stand in etcd.
-    pub fn statuses(&self) -> &BTreeMap<PolicyId, RecordedStatus> {
+    pub fn statuses(&self) -> &Arc<BTreeMap<PolicyId, RecordedStatus>> {
         &self.inventory.statuses
     }
 
@@ -164,6 +165,23 @@ mod tests {
         ledger.react(put(6, STATUS, "{}")).unwrap();
         assert_eq!(ledger.mesh(), before);
         assert_eq!(ledger.statuses().len(), 1);
+    }
+
+    #[test]
+    fn a_mesh_shares_what_did_not_change() {
+        let worker =
+            r#"{"id": "w", "address": "10.0.0.7:1", "node": "n", "models": [{"model": "m", "version": "v1"}]}"#;
+        let mut ledger = begun(&[(POLICY, GOOD), ("/kilocard/v1/workers/w", worker)]);
+        let before = ledger.mesh();
+        assert!(ledger.mesh().is(&before));
+        ledger.react(put(6, "/kilocard/v1/workers/w", worker)).unwrap();
+        assert!(ledger.mesh().is(&before), "written anew and the same");
+        ledger
+            .react(put(7, "/kilocard/v1/workers/w", &worker.replace(":1", ":2")))
+            .unwrap();
+        let after = ledger.mesh();
+        assert!(!after.is(&before));
+        assert!(Arc::ptr_eq(&after.policies, &before.policies) && Arc::ptr_eq(&after.verdicts, &before.verdicts));
     }
 
     #[test]

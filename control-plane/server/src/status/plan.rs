@@ -55,6 +55,7 @@ mod tests {
     use super::*;
     use crate::model::inventory::RecordedStatus;
     use kilocard_registry::policy_status::PolicyState;
+    use std::sync::Arc;
 
     fn id() -> PolicyId {
         PolicyId::new("RoutingPolicy", "m")
@@ -72,11 +73,13 @@ mod tests {
     fn book(desired: Option<PolicyStatus>, recorded: Option<(i64, Option<PolicyStatus>)>) -> Book {
         Book {
             complete: true,
-            desired: desired.into_iter().map(|status| (id(), status)).collect(),
-            recorded: recorded
-                .into_iter()
-                .map(|(modified, status)| (id(), RecordedStatus { modified, status }))
-                .collect(),
+            desired: Arc::new(desired.into_iter().map(|status| (id(), status)).collect()),
+            recorded: Arc::new(
+                recorded
+                    .into_iter()
+                    .map(|(modified, status)| (id(), RecordedStatus { modified, status }))
+                    .collect(),
+            ),
         }
     }
 
