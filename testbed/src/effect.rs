@@ -4,9 +4,10 @@ use crate::client::Client;
 use crate::harness::Testbed;
 use crate::poll::{self, DEADLINE};
 use crate::starter::{self, version_of};
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use etcd_client::{Client as EtcdClient, EventType, WatchStream};
 use kilocard_registry::layout::{Key, PolicyId};
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
@@ -15,10 +16,16 @@ use tokio::task::JoinHandle;
 #[derive(Debug)]
 pub struct Probe {
     task: JoinHandle<()>,
-    seen: Arc<Mutex<Vec<Turn>>>,
+    seen: Arc<Mutex<Seen>>,
 }
 
-/// The first reply from another version than before.
+#[derive(Clone, Debug, Default)]
+struct Seen {
+    asked: usize,
+    turns: Vec<Turn>,
+}
+
+/// The first reply that differs from the one before.
 #[derive(Clone, Debug)]
 pub struct Turn {
     /// When the reply was there.
@@ -34,32 +41,51 @@ impl Probe {
     /// If it cannot connect.
     pub async fn start(testbed: &Testbed, user: &str) -> Result<Self> {
         let client = testbed.client().await?;
-        let seen: Arc<Mutex<Vec<Turn>>> = Arc::default();
+        let seen: Arc<Mutex<Seen>> = Arc::default();
         let task = tokio::spawn(ask(client, user.to_owned(), seen.clone()));
         Ok(Self { task, seen })
     }
 
-    /// Every change of version so far; the first entry is the version at the start.
+    /// Every change so far; the first entry is the version at the start.
     pub fn turns(&self) -> Vec<Turn> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.seen().turns
     }
 
     /// Waits until the newest version seen is this one, and tells since when.
     ///
     /// # Errors
-    /// After the deadline, or as soon as a request failed.
+    /// After the deadline, or if a request failed since the start, even if others were served after it.
     pub async fn await_version(&self, version: &str) -> Result<Instant> {
         poll::until(&format!("the user to be on {version}"), DEADLINE, async || {
-            let turns = self.turns();
-            let last = turns.last().context("no reply yet")?;
-            if let Err(told) = &last.version {
-                return Ok(Err(anyhow::anyhow!("the probe's request failed: {told}")));
-            }
-            ensure!(last.version.as_deref() == Ok(version), "{:?}", last.version);
-            Ok(Ok(last.at))
+            since(&self.turns(), version)
         })
         .await?
     }
+
+    /// Waits until `count` more requests have been answered, one way or the other.
+    async fn await_more(&self, count: usize) -> Result<()> {
+        let before = self.seen().asked;
+        poll::until(&format!("{count} more requests"), DEADLINE, async || {
+            let more = self.seen().asked - before;
+            ensure!(more >= count, "{more}");
+            Ok(())
+        })
+        .await
+    }
+
+    fn seen(&self) -> Seen {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Since when the newest version is this one. The outer error says not yet, the inner one that it is of no use to wait.
+fn since(turns: &[Turn], version: &str) -> Result<Result<Instant>> {
+    if let Some(told) = turns.iter().find_map(|turn| turn.version.as_ref().err()) {
+        return Ok(Err(anyhow!("a request of the probe failed: {told}")));
+    }
+    let last = turns.last().context("no reply yet")?;
+    ensure!(last.version.as_deref() == Ok(version), "{:?}", last.version);
+    Ok(Ok(last.at))
 }
 
 impl Drop for Probe {
@@ -68,7 +94,7 @@ impl Drop for Probe {
     }
 }
 
-async fn ask(client: Client, user: String, seen: Arc<Mutex<Vec<Turn>>>) {
+async fn ask(client: Client, user: String, seen: Arc<Mutex<Seen>>) {
     loop {
         let version = match client.ready(&[("x-user-id", &user)]).await {
             Ok(worker) => Ok(version_of(&worker).to_owned()),
@@ -76,8 +102,9 @@ async fn ask(client: Client, user: String, seen: Arc<Mutex<Vec<Turn>>>) {
         };
         let at = Instant::now();
         let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
-        if seen.last().is_none_or(|last| last.version != version) {
-            seen.push(Turn { at, version });
+        seen.asked += 1;
+        if seen.turns.last().is_none_or(|last| last.version != version) {
+            seen.turns.push(Turn { at, version });
         }
     }
 }
@@ -128,21 +155,50 @@ impl CommitWatch {
     }
 }
 
-/// How long a change took to be felt.
-#[derive(Clone, Copy, Debug)]
-pub struct Times {
+/// Requests after the change in which the user must stay where it is.
+const SETTLED: usize = 50;
+
+/// What a user felt of a change, and how soon.
+#[derive(Clone, Debug)]
+pub struct Rise {
     /// Since etcd told of the write.
     pub since_commit: Duration,
     /// Since the command line was started.
     pub since_command: Duration,
+    /// How many requests were sent meanwhile.
+    pub asked: usize,
+    turns: Vec<Turn>,
 }
 
-/// Raises v2's share through the command line while `user`, whose bucket lies between, asks back to back; no
-/// request of the user may fail.
+impl Rise {
+    /// Whether the user went from `v1` to `v2`, once, and no request failed.
+    pub fn is_smooth(&self) -> bool {
+        let versions = self.turns.iter().map(|turn| turn.version.as_deref());
+        versions.eq([Ok("v1"), Ok("v2")])
+    }
+}
+
+impl fmt::Display for Rise {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let told = |turn: &Turn| turn.version.clone().unwrap_or_else(|told| format!("failed ({told})"));
+        let turns: Vec<String> = self.turns.iter().map(told).collect();
+        write!(
+            f,
+            "{} in {} requests; {:.1} ms after etcd's commit, {:.1} ms after the command was started",
+            turns.join(" → "),
+            self.asked,
+            self.since_commit.as_secs_f64() * 1e3,
+            self.since_command.as_secs_f64() * 1e3
+        )
+    }
+}
+
+/// Raises v2's share through the command line while `user`, whose bucket lies between, asks back to back.
 ///
 /// # Errors
-/// If the user was not on `v1`, does not come to `v2`, or had a request fail.
-pub async fn raise_share(testbed: &mut Testbed, user: &str, before: u16, after: u16) -> Result<Times> {
+/// If the user was not on `v1`, does not come to `v2`, or had a request fail before that. What [`Rise::is_smooth`] says
+/// is for the caller to judge.
+pub async fn observe_rise(testbed: &mut Testbed, user: &str, before: u16, after: u16) -> Result<Rise> {
     let probe = Probe::start(testbed, user).await?;
     probe
         .await_version("v1")
@@ -157,9 +213,67 @@ pub async fn raise_share(testbed: &mut Testbed, user: &str, before: u16, after: 
     testbed.apply(&starter::routing(after)).await?;
     let effect = probe.await_version("v2").await?;
     let commit = committed.await??;
+    probe.await_more(SETTLED).await?;
+    let Seen { asked, turns } = probe.seen();
     // The watch may tell the testbed a moment later than it told the control plane.
-    Ok(Times {
+    Ok(Rise {
         since_commit: effect.saturating_duration_since(commit),
         since_command: effect.duration_since(command),
+        asked,
+        turns,
     })
+}
+
+/// [`observe_rise`], in which no request may fail and the user may move only once.
+///
+/// # Errors
+/// Besides those, what the user felt if it was not that.
+pub async fn raise_share(testbed: &mut Testbed, user: &str, before: u16, after: u16) -> Result<()> {
+    let rise = observe_rise(testbed, user, before, after).await?;
+    ensure!(rise.is_smooth(), "from {before} % to {after} %, {user} felt {rise}");
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn turns(seen: &[Result<&str, &str>]) -> Vec<Turn> {
+        let turn = |version: &Result<&str, &str>| Turn {
+            at: Instant::now(),
+            version: version.map(str::to_owned).map_err(str::to_owned),
+        };
+        seen.iter().map(turn).collect()
+    }
+
+    fn smooth(seen: &[Result<&str, &str>]) -> bool {
+        let rise = Rise {
+            since_commit: Duration::ZERO,
+            since_command: Duration::ZERO,
+            asked: seen.len(),
+            turns: turns(seen),
+        };
+        rise.is_smooth()
+    }
+
+    #[test]
+    fn a_failure_is_seen_though_later_requests_are_served() {
+        let seen = [Ok("v1"), Err("Unavailable"), Ok("v2")];
+        let told = since(&turns(&seen), "v2").unwrap().unwrap_err();
+        assert!(told.to_string().contains("Unavailable"), "{told}");
+        assert!(!smooth(&seen));
+    }
+
+    #[test]
+    fn only_one_step_from_v1_to_v2_is_smooth() {
+        assert!(smooth(&[Ok("v1"), Ok("v2")]));
+        for seen in [
+            &[Ok("v1"), Ok("v2"), Ok("v1"), Ok("v2")][..],
+            &[Ok("v2")],
+            &[Ok("v1")],
+            &[],
+        ] {
+            assert!(!smooth(seen), "{seen:?}");
+        }
+    }
 }

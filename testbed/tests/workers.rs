@@ -60,16 +60,7 @@ async fn sigterm_drains(testbed: &mut Testbed) -> Result<()> {
     testbed.worker(V1_B)?.drain().await?;
     testbed.envoy().await_endpoint(address, false).await?;
     load.await_served(20, Instant::now()).await?;
-    let samples = load.stop().await;
-    let failed: Vec<_> = samples.iter().filter(|sample| sample.failed()).collect();
-    ensure!(
-        failed.is_empty(),
-        "{} of {} failed, first {:?}",
-        failed.len(),
-        samples.len(),
-        failed[0]
-    );
-    Ok(())
+    outage::ensure_unharmed(load).await
 }
 
 async fn sigkill_costs_only_what_was_in_flight(testbed: &mut Testbed) -> Result<()> {

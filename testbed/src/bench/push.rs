@@ -10,7 +10,7 @@ use crate::demo::say;
 use crate::effect::Probe;
 use crate::harness::Testbed;
 use crate::starter;
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use clap::Args;
 use hdrhistogram::Histogram;
 use kilocard_registry::layout::{Key, PolicyId};
@@ -98,6 +98,12 @@ impl Push {
             // Changes as operators make them are apart; back to back, one would wait for the one before.
             tokio::time::sleep(Duration::from_millis(self.pause_ms)).await;
         }
+        let turns = probe.turns().len();
+        ensure!(
+            turns == self.changes as usize + 1,
+            "{turns} versions in turn for {} changes: one was felt twice",
+            self.changes
+        );
         Ok(Measured {
             effects,
             commits,

@@ -1,7 +1,7 @@
 //! Step 6: parts fail while traffic flows.
 
 use super::{Report, V2_PERCENT};
-use crate::effect::raise_share;
+use crate::effect::observe_rise;
 use crate::harness::Testbed;
 use crate::load::{Load, Sample};
 use crate::outage;
@@ -14,6 +14,9 @@ const LANES: usize = 4;
 const SERVED: usize = 40;
 /// etcd stays away for longer than the workers' leases last.
 const OUTAGE: Duration = Duration::from_secs(4);
+/// What etcd may take to notice that a lease has run out (it looks twice a second), and the mesh to follow, on a busy
+/// machine.
+const EXPIRY_SLACK: Duration = Duration::from_secs(4);
 
 pub(super) async fn run(testbed: &mut Testbed, report: &mut Report) -> Result<()> {
     worker_killed(testbed, report).await?;
@@ -23,6 +26,7 @@ pub(super) async fn run(testbed: &mut Testbed, report: &mut Report) -> Result<()
 
 async fn worker_killed(testbed: &mut Testbed, report: &mut Report) -> Result<()> {
     let address = testbed.worker(V1_B)?.grpc().context("its address")?;
+    let ttl = Duration::from_secs(testbed.worker(V1_B)?.spec().lease_ttl_s.into());
     let load = Load::start(testbed.gateway(), LANES, &[("x-model-version", "v1")]).await?;
     outage::await_served_by(&load, V1_B).await?;
     let killed = Instant::now();
@@ -32,7 +36,7 @@ async fn worker_killed(testbed: &mut Testbed, report: &mut Report) -> Result<()>
     load.await_served(SERVED, Instant::now()).await?;
     let samples = load.stop().await;
     let verdict = outage::KillVerdict::of(&samples, killed, LANES);
-    let expected = format!("at most the {LANES} in flight fail, none that was sent later");
+    let expected = format!("at most the {LANES} in flight fail, none before and none that was sent later");
     report.check(
         &format!("{V1_B} killed with SIGKILL under load"),
         expected,
@@ -41,9 +45,13 @@ async fn worker_killed(testbed: &mut Testbed, report: &mut Report) -> Result<()>
     );
     report.check(
         "its lease runs out",
-        "its endpoint leaves Envoy",
+        format!(
+            "its endpoint leaves Envoy: {} s, and at most {} s for the rest",
+            ttl.as_secs(),
+            EXPIRY_SLACK.as_secs()
+        ),
         format!("gone after {:.1} s", left.as_secs_f64()),
-        true,
+        left <= ttl + EXPIRY_SLACK,
     );
     testbed.start_worker(starter::v1_b()).await?;
     report.note(format!("{V1_B} was started again and is back in Envoy"));
@@ -80,16 +88,12 @@ async fn control_plane_killed(testbed: &mut Testbed, report: &mut Report) -> Res
 
     let [_, before, after] = V2_PERCENT;
     let user = Cohorts::new()?.users(before..after, 1)?.concat();
-    let times = raise_share(testbed, &user, before, after).await?;
-    let seen = format!(
-        "v2 for {user}, {:.0} ms after etcd's commit",
-        times.since_commit.as_secs_f64() * 1e3
-    );
+    let rise = observe_rise(testbed, &user, before, after).await?;
     report.check(
-        &format!("a policy change after that: v2 to {after} %"),
-        format!("v2 for {user}"),
-        seen,
-        true,
+        &format!("a policy change after that: v2 to {after} %, as {user} feels it"),
+        "v1 → v2, without a failed request",
+        rise.to_string(),
+        rise.is_smooth(),
     );
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Step 4: a policy changed while traffic flows.
 
 use super::{Report, V2_PERCENT};
-use crate::effect::raise_share;
+use crate::effect::observe_rise;
 use crate::harness::Testbed;
 use crate::starter::Cohorts;
 use crate::tally;
@@ -22,14 +22,13 @@ pub(super) async fn run(testbed: &mut Testbed, report: &mut Report) -> Result<()
         was.only("v2"),
     );
 
-    let times = raise_share(testbed, &moving, before, after).await?;
-    let what = format!("kilocard apply: v2 from {before} % to {after} %; {moving} was on v1");
-    let seen = format!(
-        "v2, {:.1} ms after etcd's commit, {:.1} ms after the command was started",
-        times.since_commit.as_secs_f64() * 1e3,
-        times.since_command.as_secs_f64() * 1e3
+    let rise = observe_rise(testbed, &moving, before, after).await?;
+    report.check(
+        &format!("kilocard apply: v2 from {before} % to {after} %, as {moving} feels it"),
+        "v1 → v2, without a failed request",
+        rise.to_string(),
+        rise.is_smooth(),
     );
-    report.check(&what, "v2, without a failed request", seen, true);
 
     let is = tally::versions_of(testbed, &settled).await?;
     let stayed = format!("v2={USERS}: nobody moves off");
