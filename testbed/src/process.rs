@@ -26,6 +26,7 @@ pub struct Process {
     name: String,
     child: Child,
     log: PathBuf,
+    asked_to_end: bool,
 }
 
 impl Process {
@@ -44,6 +45,7 @@ impl Process {
             name: name.to_owned(),
             child,
             log: log.to_owned(),
+            asked_to_end: false,
         })
     }
 
@@ -89,18 +91,37 @@ impl Process {
         self.ended(GRACE).await
     }
 
-    /// SIGTERM, and waits for a graceful end.
+    /// SIGTERM, once: servers take a second one as the order to drop what is under way.
+    pub fn ask_to_end(&mut self) {
+        if !std::mem::replace(&mut self.asked_to_end, true) {
+            self.signal(Signal::SIGTERM);
+        }
+    }
+
+    /// SIGTERM unless it was asked already, and waits for a graceful end.
     ///
     /// # Errors
     /// If it does not end within `grace`; it then was killed.
     pub async fn terminate(&mut self, grace: Duration) -> Result<ExitStatus> {
-        self.signal(Signal::SIGTERM);
+        self.ask_to_end();
         match self.ended(grace).await {
             Ok(status) => Ok(status),
             Err(error) => {
                 self.kill().await?;
                 Err(error.context("had to be killed"))
             }
+        }
+    }
+
+    /// [`Process::terminate`] for one that must end with success.
+    ///
+    /// # Errors
+    /// If it had to be killed or ended with another status; with its last lines.
+    pub async fn drain(&mut self, grace: Duration) -> Result<()> {
+        match self.terminate(grace).await {
+            Ok(status) if status.success() => Ok(()),
+            Ok(status) => bail!("{} ended with {status}; {}", self.name, self.tail()),
+            Err(error) => Err(anyhow!("{error:#}; {}", self.tail())),
         }
     }
 
@@ -149,7 +170,7 @@ impl Drop for Process {
             return;
         }
         // A stopped process takes SIGTERM only once it continues.
-        self.signal(Signal::SIGTERM);
+        self.ask_to_end();
         self.signal(Signal::SIGCONT);
         let start = Instant::now();
         while self.running() && start.elapsed() < GRACE {
@@ -199,18 +220,36 @@ mod tests {
         );
     }
 
+    async fn await_word(process: &Process, word: &str) {
+        crate::poll::until(word, crate::poll::DEADLINE, async || {
+            let said = fs::read_to_string(process.log())?;
+            said.contains(word).then_some(()).context("not yet")
+        })
+        .await
+        .unwrap();
+    }
+
+    #[tokio::test]
+    async fn one_that_drains_is_asked_once_and_its_status_is_told() {
+        let script = "n=0; trap 'n=$((n+1)); echo asked $n' TERM; echo ready; while [ $n = 0 ]; do sleep 0.02; done; \
+            sleep 0.2; exit $((n - 1))";
+        let dir = tempfile::tempdir().unwrap();
+        let mut process = shell(script, dir.path());
+        await_word(&process, "ready").await;
+        process.ask_to_end();
+        await_word(&process, "asked 1").await;
+        process.drain(GRACE).await.unwrap();
+
+        let mut process = shell(&script.replace("n - 1", "7"), dir.path());
+        let error = process.drain(GRACE).await.unwrap_err().to_string();
+        assert!(error.contains("ended with"), "{error}");
+    }
+
     #[tokio::test]
     async fn one_that_ignores_sigterm_is_killed_and_reported() {
         let dir = tempfile::tempdir().unwrap();
         let mut process = shell("trap '' TERM; echo ready; while :; do sleep 0.05; done", dir.path());
-        crate::poll::until("the trap", crate::poll::DEADLINE, async || {
-            fs::read_to_string(process.log())?
-                .contains("ready")
-                .then_some(())
-                .context("not yet")
-        })
-        .await
-        .unwrap();
+        await_word(&process, "ready").await;
         let error = process.terminate(Duration::from_millis(200)).await.unwrap_err();
         assert!(format!("{error:#}").contains("did not end"), "{error:#}");
         assert!(!alive(process.pid()));

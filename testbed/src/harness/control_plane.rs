@@ -76,12 +76,12 @@ impl ControlPlane {
     /// Ends it with SIGTERM.
     ///
     /// # Errors
-    /// If it has to be killed.
+    /// If it has to be killed or ends with an error.
     pub async fn stop(&mut self) -> Result<()> {
-        if let Some(mut process) = self.process.take() {
-            process.terminate(GRACE).await?;
+        match self.process.take() {
+            Some(mut process) => process.drain(GRACE).await,
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// Starts it after [`ControlPlane::kill`] or [`ControlPlane::stop`] and waits until it is ready.

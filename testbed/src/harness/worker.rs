@@ -189,14 +189,7 @@ impl Worker {
     /// If it does not run, has to be killed, or ends with an error.
     pub async fn drain(&mut self) -> Result<()> {
         let mut process = self.process.take().context("the worker does not run")?;
-        let status = process.terminate(self.spec.drain_delay + GRACE).await?;
-        anyhow::ensure!(
-            status.success(),
-            "{} ended with {status}; {}",
-            self.spec.id,
-            process.tail()
-        );
-        Ok(())
+        process.drain(self.spec.drain_delay + GRACE).await
     }
 
     /// Its process, while it runs.
