@@ -15,13 +15,12 @@ use crate::client::Client;
 use crate::install::Install;
 use crate::poll::{self, DEADLINE};
 use crate::process::{GRACE, Process};
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 use control_plane::ControlPlane;
-use envoy::Envoy;
+use envoy::{Ads, Envoy};
 use etcd::Etcd;
 use kilocard_registry::layout::Layout;
 use kilocard_registry::report::MeshReport;
-use nix::sys::signal::Signal;
 use run::Run;
 pub use run::interrupted;
 use std::collections::BTreeMap;
@@ -110,7 +109,7 @@ impl Testbed {
             let worker = Worker::start(&install, run.dir(), &etcd.endpoint(), spec)?;
             workers.insert(worker.spec().id.clone(), worker);
         }
-        let envoy = Envoy::start(&install, run.dir(), control_plane.xds())?;
+        let envoy = Envoy::start(&install, run.dir(), control_plane.xds(), Ads::Incremental)?;
         let mut testbed = Self {
             workers,
             envoy,
@@ -222,6 +221,18 @@ impl Testbed {
         self.envoy.await_endpoint(address, true).await
     }
 
+    /// Ends Envoy and starts it anew with this variant of xDS, and waits until it has every endpoint and the listener.
+    ///
+    /// # Errors
+    /// If it does not end well, does not start, or is not ready within the deadline.
+    pub async fn replace_envoy(&mut self, ads: Ads) -> Result<()> {
+        if let Some(process) = self.envoy.process_mut() {
+            process.drain(GRACE).await?;
+        }
+        self.envoy = Envoy::start(&self.install, self.run.dir(), self.control_plane.xds(), ads)?;
+        self.await_ready(true).await
+    }
+
     /// Process ids by name.
     pub fn pids(&mut self) -> BTreeMap<String, u32> {
         self.processes()
@@ -288,25 +299,17 @@ impl Testbed {
     /// Ends everything in order and removes the run's folder.
     ///
     /// # Errors
-    /// If a process does not end by itself after SIGTERM.
+    /// If a process does not end by itself after SIGTERM, or one of ours or Envoy ends with an error.
     pub async fn finish(mut self) -> Result<()> {
-        let mut failed = Vec::new();
-        let last = self.etcd.process_mut().map(|process| process.pid());
-        let mut front: Vec<&mut Process> = self
-            .processes()
-            .into_iter()
-            .filter(|process| Some(process.pid()) != last)
-            .collect();
-        front.iter().for_each(|process| process.signal(Signal::SIGTERM));
-        for process in &mut front {
-            if let Err(error) = process.terminate(GRACE).await {
-                failed.push(anyhow!("{error:#}; {}", process.tail()));
-            }
+        let drains = self.workers.values().map(|worker| worker.spec().drain_delay);
+        let grace = drains.max().unwrap_or_default() + GRACE;
+        let mut outcome = Ok(());
+        self.ask_front_to_end();
+        for process in self.front() {
+            outcome = outcome.and(process.drain(grace).await);
         }
         self.etcd.stop().await?;
-        if let Some(error) = failed.into_iter().next() {
-            return Err(error);
-        }
+        outcome?;
         self.run.discard();
         Ok(())
     }
@@ -320,17 +323,24 @@ impl Testbed {
         ];
         workers.chain(single.into_iter().flatten()).collect()
     }
+
+    /// All but etcd, which the others need to end well.
+    fn front(&mut self) -> Vec<&mut Process> {
+        let etcd = self.etcd.process_mut().map(|process| process.pid());
+        let mut processes = self.processes();
+        processes.retain(|process| Some(process.pid()) != etcd);
+        processes
+    }
+
+    fn ask_front_to_end(&mut self) {
+        self.front().into_iter().for_each(Process::ask_to_end);
+    }
 }
 
 impl Drop for Testbed {
     fn drop(&mut self) {
-        // All are told at once, etcd excepted; the fields then wait for each.
-        let etcd = self.etcd.process_mut().map(|process| process.pid());
-        for process in self.processes() {
-            if Some(process.pid()) != etcd {
-                process.signal(Signal::SIGTERM);
-            }
-        }
+        // All at once; the fields then wait for each.
+        self.ask_front_to_end();
     }
 }
 

@@ -6,10 +6,14 @@ use kilocard_registry::policy_status::PolicyState;
 use kilocard_registry::report::PolicyReport;
 use kilocard_testbed::effect::raise_share;
 use kilocard_testbed::harness::Testbed;
+use kilocard_testbed::harness::envoy::Ads;
+use kilocard_testbed::load::Load;
+use kilocard_testbed::outage;
 use kilocard_testbed::poll::{self, DEADLINE};
 use kilocard_testbed::refusals::{self, Reached};
 use kilocard_testbed::starter::{self, Cohorts};
 use kilocard_testbed::tally;
+use std::time::Instant;
 
 #[tokio::test]
 async fn requests_go_where_the_policy_says_and_a_live_change_keeps_the_cohorts() -> Result<()> {
@@ -17,6 +21,7 @@ async fn requests_go_where_the_policy_says_and_a_live_change_keeps_the_cohorts()
     a_pin_wins_over_everything(&testbed).await?;
     without_user_and_pin_the_weights_hold(&testbed).await?;
     a_live_change_moves_only_who_it_must(&mut testbed).await?;
+    an_envoy_that_asks_for_the_state_of_the_world_follows_too(&mut testbed).await?;
     testbed.finish().await
 }
 
@@ -91,10 +96,25 @@ async fn a_live_change_moves_only_who_it_must(testbed: &mut Testbed) -> Result<(
     Ok(())
 }
 
+async fn an_envoy_that_asks_for_the_state_of_the_world_follows_too(testbed: &mut Testbed) -> Result<()> {
+    testbed.replace_envoy(Ads::StateOfTheWorld).await?;
+    let user = Cohorts::new()?.users(50..60, 1)?.concat();
+    raise_share(testbed, &user, 50, 60).await?;
+
+    let address = testbed.worker(starter::V1_B)?.grpc().context("it serves")?;
+    let load = Load::start(testbed.gateway(), 2, &[("x-model-version", "v1")]).await?;
+    outage::await_served_by(&load, starter::V1_B).await?;
+    testbed.worker(starter::V1_B)?.drain().await?;
+    testbed.envoy().await_endpoint(address, false).await?;
+    load.await_served(10, Instant::now()).await?;
+    outage::ensure_unharmed(load).await
+}
+
 #[tokio::test]
 async fn what_is_bad_is_refused_whether_a_request_or_a_policy() -> Result<()> {
     let mut testbed = starter::mesh("e2e-refusals", 10).start().await?;
     bad_requests_never_reach_a_worker(&mut testbed).await?;
+    many_headers_within_the_limits_reach_a_worker(&testbed).await?;
     the_command_line_refuses_a_bad_policy_with_its_path(&testbed).await?;
     a_bad_policy_in_etcd_leaves_the_last_good_one_in_force(&mut testbed).await?;
     testbed.finish().await
@@ -117,6 +137,16 @@ async fn bad_requests_never_reach_a_worker(testbed: &mut Testbed) -> Result<()> 
     };
     let reached = Reached::read(testbed).await?.since(after);
     ensure!(reached == one, "{reached}");
+    Ok(())
+}
+
+/// More than HTTP libraries take by default, less than the policy's and Envoy's limits.
+async fn many_headers_within_the_limits_reach_a_worker(testbed: &Testbed) -> Result<()> {
+    let value = [b'a'; 4096];
+    let names = ["x-note-0", "x-note-1", "x-note-2", "x-note-3", "x-note-4"];
+    let headers: Vec<(&str, &[u8])> = names.iter().map(|name| (*name, value.as_slice())).collect();
+    let reply = refusals::infer(testbed, &headers).await?;
+    ensure!(reply.grpc_status == Some(0), "{reply:?}");
     Ok(())
 }
 

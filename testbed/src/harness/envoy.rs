@@ -22,6 +22,15 @@ pub struct Host {
     pub weight: u64,
 }
 
+/// The variants of the aggregated stream, by the `api_type` that asks for them (xDS protocol, "Four Variants").
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ads {
+    /// `DELTA_GRPC`: what has changed. As in the repository's bootstrap.
+    Incremental,
+    /// `GRPC`: all of a type at a time.
+    StateOfTheWorld,
+}
+
 /// Envoy.
 #[derive(Debug)]
 pub struct Envoy {
@@ -31,10 +40,11 @@ pub struct Envoy {
 }
 
 impl Envoy {
-    pub(super) fn start(install: &Install, dir: &Path, xds: SocketAddr) -> Result<Self> {
+    pub(super) fn start(install: &Install, dir: &Path, xds: SocketAddr, ads: Ads) -> Result<Self> {
         let bootstrap = dir.join("bootstrap.yaml");
-        std::fs::write(&bootstrap, render_bootstrap(&install.root, xds)?)?;
+        std::fs::write(&bootstrap, render_bootstrap(&install.root, xds, ads)?)?;
         let address_file = dir.join("envoy.admin");
+        let _ = std::fs::remove_file(&address_file);
         let process = Self::launch(&install.envoy, dir, &bootstrap, &address_file)?;
         Ok(Self {
             process,
@@ -198,7 +208,7 @@ fn list(value: &Value) -> &[Value] {
 }
 
 /// The documented bootstrap of this repository with this run's addresses, so that what users copy is what is tested.
-fn render_bootstrap(root: &Path, xds: SocketAddr) -> Result<String> {
+fn render_bootstrap(root: &Path, xds: SocketAddr, ads: Ads) -> Result<String> {
     let path = root.join("envoy/bootstrap.yaml");
     let text = std::fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
     let mut document: Value = serde_norway::from_str(&text).with_context(|| format!("parse {}", path.display()))?;
@@ -218,5 +228,11 @@ fn render_bootstrap(root: &Path, xds: SocketAddr) -> Result<String> {
     *endpoint = serde_json::json!({"address": xds.ip().to_string(), "port_value": xds.port()});
     // The example names a host to resolve; here it is an address.
     cluster["type"] = Value::from("STATIC");
+    if ads == Ads::StateOfTheWorld {
+        let api_type = document
+            .pointer_mut("/dynamic_resources/ads_config/api_type")
+            .context("bootstrap.yaml has no ads_config.api_type")?;
+        *api_type = Value::from("GRPC");
+    }
     Ok(serde_norway::to_string(&document)?)
 }
