@@ -26,12 +26,28 @@ pub struct Reply {
     pub grpc_message: String,
 }
 
+/// The headers that every gRPC request has.
+const PROTOCOL: [(&str, &[u8]); 2] = [("content-type", b"application/grpc"), ("te", b"trailers")];
+
 /// Calls `method` (for example `ModelInfer`) of the inference service with this message, on a connection of its own. Header
-/// values are raw bytes.
+/// values are raw bytes; they come on top of gRPC's own.
 ///
 /// # Errors
 /// If the connection or the stream breaks, or a header cannot be framed at all.
 pub async fn call(
+    gateway: SocketAddr,
+    method: &str,
+    headers: &[(&str, &[u8])],
+    message: &impl Message,
+) -> Result<Reply> {
+    send(gateway, method, &[&PROTOCOL, headers].concat(), message).await
+}
+
+/// The same with these headers and no others.
+///
+/// # Errors
+/// See [`call`].
+pub async fn send(
     gateway: SocketAddr,
     method: &str,
     headers: &[(&str, &[u8])],
@@ -59,8 +75,6 @@ async fn exchange(gateway: SocketAddr, method: &str, headers: &[(&str, &[u8])], 
     let mut request = Request::builder()
         .method(Method::POST)
         .uri(format!("http://{gateway}/inference.GRPCInferenceService/{method}"))
-        .header("content-type", "application/grpc")
-        .header("te", "trailers")
         .body(())?;
     for (name, value) in headers {
         let name = HeaderName::from_bytes(name.as_bytes())?;

@@ -1,8 +1,8 @@
 //! CPU that a filter adds to a request in Envoy.
 //!
 //! Three Envoys that differ in one filter only answer the request themselves (a direct response: no upstream blurs the
-//! picture). They run side by side and are loaded in turn, in an order drawn anew each round, so that a busier minute of
-//! the machine hits all alike. What counts is CPU time of the Envoy process as the scheduler accounts it, not requests
+//! picture). They run side by side and are loaded in turn, in an order shuffled anew each round, so that neither a busier
+//! minute of the machine nor a place in the order favours one. What counts is CPU time of the Envoy process as the scheduler accounts it, not requests
 //! per second: generator and Envoy share the cores.
 
 mod generator;
@@ -57,21 +57,17 @@ impl Filter {
             generator::run(proxy.address(), self.requests, self.streams).await?;
         }
         let mut rounds: Vec<[f64; Variant::ALL.len()]> = Vec::new();
-        for round in 0..self.rounds {
-            rounds.push(self.round(&proxies, round).await?);
+        for _ in 0..self.rounds {
+            rounds.push(self.round(&proxies).await?);
         }
         self.report(&rounds)
     }
 
-    /// Each variant once, starting with another one each time: CPU in microseconds per request.
-    async fn round(&self, proxies: &[Proxy], round: u32) -> Result<[f64; Variant::ALL.len()]> {
+    /// Each variant once, in random order: CPU in microseconds per request.
+    async fn round(&self, proxies: &[Proxy]) -> Result<[f64; Variant::ALL.len()]> {
         let mut costs = [0.0; Variant::ALL.len()];
         let mut order: Vec<usize> = (0..proxies.len()).collect();
-        let shift = round as usize % order.len();
-        order.rotate_left(shift);
-        if round % 2 == 1 {
-            order.reverse();
-        }
+        fastrand::shuffle(&mut order);
         for index in order {
             let Some(proxy) = proxies.get(index) else { continue };
             let before = proxy.cpu()?;

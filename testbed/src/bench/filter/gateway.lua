@@ -16,6 +16,18 @@ local function is_name(value)
   return #value <= 64 and value:match("^%w[%w._-]*$") ~= nil
 end
 
+-- application/grpc, then nothing, +subtype, ;parameters, or both.
+local function is_content_type(value)
+  local rest = value:match("^application/grpc(.*)$")
+  return rest ~= nil and (rest == "" or rest:sub(1, 1) == ";" or rest:match("^%+[%w._+-]+$") ~= nil or rest:match("^%+[%w._+-]+;") ~= nil)
+end
+
+-- /package.Service/Method, of identifiers: no part begins with a digit or is empty.
+local function is_path(value)
+  local service = value:match("^/([%a_][%w_.]*)/[%a_][%w_]*$")
+  return service ~= nil and not (service .. "."):find("%.[%d.]")
+end
+
 local function bucket(salt, key)
   local hash = 2166136261
   for i = 1, #salt do hash = band(bxor(hash, salt:byte(i)) * 16777619, 0xffffffff) end
@@ -30,7 +42,7 @@ function envoy_on_request(handle)
     count = count + 1
     total = total + #name + #value
     if #value > MAX_VALUE then return refuse(handle, name, "value too long") end
-    if value:find("[%z\1-\8\10-\31\127]") then return refuse(handle, name, "control bytes") end
+    if value:find("[%z\1-\31\127]") then return refuse(handle, name, "control bytes") end
     if SINGLE[name] then
       if seen[name] then return refuse(handle, name, "more than once") end
       seen[name] = value
@@ -46,16 +58,17 @@ function envoy_on_request(handle)
 
   if seen[":method"] ~= "POST" then return refuse(handle, ":method", "not POST") end
   local path = seen[":path"]
-  if not path or not path:match("^/[%a_][%w_.]*/[%a_][%w_]*$") then return refuse(handle, ":path", "not a method") end
+  if not path or not is_path(path) then return refuse(handle, ":path", "not a method") end
   local content_type = seen["content-type"]
-  if not content_type or not content_type:match("^application/grpc[+;]?") then return refuse(handle, "content-type", "not gRPC") end
-  if seen["te"] ~= "trailers" then return refuse(handle, "te", "not trailers") end
+  if not content_type or not is_content_type(content_type) then return refuse(handle, "content-type", "not gRPC") end
+  local te = seen["te"]
+  if te and te:lower() ~= "trailers" then return refuse(handle, "te", "not trailers") end
   local timeout = seen["grpc-timeout"]
   if timeout and not (#timeout <= 9 and timeout:match("^%d+[HMSmun]$")) then return refuse(handle, "grpc-timeout", "malformed") end
   local weight = seen["x-canary-weight"]
   if weight and not (weight:match("^%d%d?%d?$") and tonumber(weight) <= 100) then return refuse(handle, "x-canary-weight", "not 0 to 100") end
   local user = seen["x-user-id"]
-  if user and not (#user > 0 and #user <= 256 and user:match("^[%w._@:+-]+$")) then return refuse(handle, "x-user-id", "malformed") end
+  if user and not (#user <= 128 and user:match("^[%w._@:+/=-]+$")) then return refuse(handle, "x-user-id", "malformed") end
 
   local name = seen["x-model"] or DEFAULT_MODEL
   if not is_name(name) then return refuse(handle, "x-model", "not a name") end

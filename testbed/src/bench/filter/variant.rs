@@ -3,6 +3,7 @@
 use super::generator::{HEADERS, PASSED};
 use crate::harness::static_envoy::StaticEnvoy;
 use crate::install::Install;
+use crate::raw::{self, Reply};
 use crate::starter;
 use anyhow::{Context, Result, ensure};
 use kilocard_policy::config::FilterConfig;
@@ -11,6 +12,9 @@ use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
+
+/// The method of the inference service that the bench calls.
+const METHOD: &str = "ServerReady";
 
 /// The checks of the gateway filter, written in Lua.
 const LUA: &str = include_str!("gateway.lua");
@@ -102,46 +106,55 @@ impl Proxy {
         self.envoy.address()
     }
 
-    /// That the variant does what it is measured for: it lets the bench's request through and refuses a bad one.
+    /// That the variant does what it is measured for: it lets the bench's request through, and both filters draw the
+    /// line between good and bad in the same places.
     pub(super) async fn verify(&self) -> Result<()> {
-        let good: Vec<(&str, &[u8])> = HEADERS
-            .iter()
-            .filter(|(name, _)| name.starts_with("x-") || *name == "grpc-timeout")
-            .map(|(name, value)| (*name, value.as_bytes()))
-            .collect();
-        let routed = self.call(&good).await?;
-        let label = self.variant.label();
+        let good: Vec<(&str, &[u8])> = HEADERS.iter().map(|(name, value)| (*name, value.as_bytes())).collect();
+        let (label, filtered) = (self.variant.label(), self.variant != Variant::None);
+        let reply = self.call(METHOD, &good).await?;
         ensure!(
-            routed.grpc_status.map(|status| status.to_string()).as_deref() == Some(PASSED),
-            "{label} refuses a good request: {routed:?}"
+            reply.grpc_status.map(|status| status.to_string()).as_deref() == Some(PASSED),
+            "{label} refuses a good request: {reply:?}"
         );
-        let route = routed
-            .headers
-            .get("x-route")
-            .map(|value| value.to_str().unwrap_or_default().to_owned());
-        let decided = route.is_some_and(|route| route.starts_with("minilm/"));
         ensure!(
-            decided == (self.variant != Variant::None),
-            "{label}: the route is {:?}",
-            routed.headers.get("x-route")
+            is_routed(&reply) == filtered,
+            "{label}: the route of a good request: {reply:?}"
         );
-        for (field, value) in [
-            ("x-model-version", ""),
-            ("x-canary-weight", "101"),
-            ("grpc-timeout", "10"),
-            ("x-model", "a b"),
-        ] {
-            let refused = self.call(&[(field, value.as_bytes())]).await?.grpc_status == Some(3);
+        if !filtered {
+            return Ok(());
+        }
+        for (field, value, allowed) in border_cases() {
+            let mut headers = good.clone();
+            headers.retain(|(name, _)| *name != field);
+            let method = if field == ":path" { value.as_str() } else { METHOD };
+            if field != ":path" {
+                headers.push((field, value.as_bytes()));
+            }
+            let routed = is_routed(&self.call(method, &headers).await?);
             ensure!(
-                refused == (self.variant != Variant::None),
-                "{label}: {field} {value:?} refused: {refused}"
+                routed == allowed,
+                "{label}: {field} {value:?} passes: {routed}, expected {allowed}"
+            );
+        }
+        let without =
+            |absent: &str| -> Vec<(&str, &[u8])> { good.iter().copied().filter(|(name, _)| *name != absent).collect() };
+        for (field, allowed) in [
+            ("te", true),
+            ("x-model", true),
+            ("x-user-id", true),
+            ("content-type", false),
+        ] {
+            let routed = is_routed(&self.call(METHOD, &without(field)).await?);
+            ensure!(
+                routed == allowed,
+                "{label}: a request without {field} passes: {routed}, expected {allowed}"
             );
         }
         Ok(())
     }
 
-    async fn call(&self, headers: &[(&str, &[u8])]) -> Result<crate::raw::Reply> {
-        crate::raw::call(self.address(), "ServerReady", headers, &ServerReadyRequest {}).await
+    async fn call(&self, method: &str, headers: &[(&str, &[u8])]) -> Result<Reply> {
+        raw::send(self.address(), method, headers, &ServerReadyRequest {}).await
     }
 
     /// CPU time of all its threads so far, as the scheduler accounts it (`/proc/<pid>/task/*/schedstat`, in ns).
@@ -155,6 +168,51 @@ impl Proxy {
         }
         Ok(Duration::from_nanos(nanos))
     }
+}
+
+/// Whether a filter let it pass and decided a route.
+fn is_routed(reply: &Reply) -> bool {
+    let route = reply.headers.get("x-route").and_then(|route| route.to_str().ok());
+    route.is_some_and(|route| route.starts_with("minilm/"))
+}
+
+/// Values on both sides of the lines that `kilocard_policy` draws, and whether they pass. Of `:path` it is the method.
+fn border_cases() -> Vec<(&'static str, String, bool)> {
+    let fixed = [
+        (":path", "ModelInfer", true),
+        (":path", "1st", false),
+        (":path", "a.b", false),
+        (":path", "a/b", false),
+        ("content-type", "application/grpc+proto", true),
+        ("content-type", "application/grpc;charset=utf-8", true),
+        ("content-type", "application/grpc+proto;charset=utf-8", true),
+        ("content-type", "application/grpcx", false),
+        ("content-type", "application/grpc+", false),
+        ("content-type", "application/grpc-web", false),
+        ("grpc-timeout", "99999999H", true),
+        ("grpc-timeout", "10", false),
+        ("grpc-timeout", "123456789S", false),
+        ("x-canary-weight", "100", true),
+        ("x-canary-weight", "101", false),
+        ("x-canary-weight", "0x10", false),
+        ("x-model", "a b", false),
+        ("x-model", "absent", false),
+        ("x-model-version", "v2", true),
+        ("x-model-version", "", false),
+        ("x-note", "a\tb", false),
+        ("x-user-id", "spiffe://mesh.example/ns/a+b=", true),
+        ("x-user-id", "a b", false),
+        ("x-user-id", "", false),
+    ];
+    let sized = [
+        ("x-user-id", 128, true),
+        ("x-user-id", 129, false),
+        ("x-note", 4096, true),
+        ("x-note", 4097, false),
+    ];
+    let fixed = fixed.map(|(field, value, allowed)| (field, value.to_owned(), allowed));
+    let sized = sized.map(|(field, bytes, allowed)| (field, "a".repeat(bytes), allowed));
+    fixed.into_iter().chain(sized).collect()
 }
 
 /// One listener that answers by itself, and tells the route that a filter decided.
