@@ -1,7 +1,8 @@
 //! A mesh that stays up (`up`) until it is told to end (Ctrl-C, SIGTERM, `down`).
 //!
 //! Whether one is up is told by a lock on `target/testbed/up.lock`, which the kernel drops with its owner: no stale state
-//! can claim that a dead one lives, nor a recycled process id be mistaken for it.
+//! can claim that a dead one lives. The owner writes its process id and start time into it; until it has, what an earlier
+//! one wrote is told from it by the start time, so that a recycled process id is not mistaken for it.
 
 use crate::demo::say;
 use crate::harness::Testbed;
@@ -58,9 +59,7 @@ pub async fn up(end: impl Future<Output = ()>) -> Result<()> {
         }
         Err(TryLockError::Error(error)) => return Err(error).context("lock target/testbed/up.lock"),
     }
-    lock.set_len(0)?;
-    lock.rewind()?;
-    write!(lock, "{}", std::process::id())?;
+    sign(&mut lock)?;
     let file = endpoints_file()?;
     let _ = fs::remove_file(&file);
 
@@ -111,7 +110,6 @@ pub async fn down() -> Result<()> {
         say("no testbed is up");
         return Ok(());
     }
-    // The lock is held, so the process that wrote the id into it lives.
     let pid = owner(&mut lock)?;
     signal::kill(Pid::from_raw(pid), Signal::SIGTERM).with_context(|| format!("send SIGTERM to {pid}"))?;
     poll::until(&format!("the testbed (pid {pid}) to end"), END, async || {
@@ -134,13 +132,34 @@ fn free(lock: &File) -> Result<bool> {
     }
 }
 
+/// Says in the lock's file that it is this process that holds it.
+fn sign(lock: &mut File) -> Result<()> {
+    let pid = i32::try_from(std::process::id())?;
+    let start = start_of(pid).context("read this process's start time from /proc")?;
+    lock.set_len(0)?;
+    lock.rewind()?;
+    write!(lock, "{pid} {start}")?;
+    Ok(())
+}
+
+/// The process that holds the lock. What stands in the file counts only if that very process still lives.
 fn owner(lock: &mut File) -> Result<i32> {
     let mut text = String::new();
     lock.rewind()?;
     lock.read_to_string(&mut text)?;
-    text.trim()
-        .parse()
-        .context("target/testbed/up.lock is held by a testbed that is just starting; try again")
+    let signed = text.split_once(' ').and_then(|(pid, start)| {
+        let pid = pid.parse().ok()?;
+        (start_of(pid)? == start.parse::<u64>().ok()?).then_some(pid)
+    });
+    signed.context("target/testbed/up.lock is held by a testbed that is just starting; try again")
+}
+
+/// When a process was started, in clock ticks since boot: field 22 of `/proc/<pid>/stat` (proc(5)).
+fn start_of(pid: i32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The second field is the program's name in brackets, which may hold anything.
+    let (_, after_name) = stat.rsplit_once(')')?;
+    after_name.split_whitespace().nth(19)?.parse().ok()
 }
 
 async fn watch(testbed: &mut Testbed) -> Result<()> {
@@ -226,4 +245,24 @@ fn write_atomically(file: &Path, bytes: &[u8]) -> Result<()> {
     temporary.write_all(bytes)?;
     temporary.persist(file)?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_recycled_process_id_is_not_taken_for_the_owner() {
+        let mut lock = tempfile::tempfile().unwrap();
+        assert!(owner(&mut lock).is_err(), "nothing is written yet");
+        sign(&mut lock).unwrap();
+        let me = i32::try_from(std::process::id()).unwrap();
+        assert_eq!(owner(&mut lock).unwrap(), me);
+
+        lock.set_len(0).unwrap();
+        lock.rewind().unwrap();
+        write!(lock, "{me} {}", start_of(me).unwrap() - 1).unwrap();
+        let told = owner(&mut lock).unwrap_err().to_string();
+        assert!(told.contains("just starting"), "{told}");
+    }
 }
