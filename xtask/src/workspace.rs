@@ -17,8 +17,6 @@ pub(crate) struct Workspace {
     pub(crate) target: PathBuf,
     /// Packages that are wasm modules (`crate-type = ["cdylib"]`): they link only for Envoy's VM.
     pub(crate) filters: Vec<String>,
-    /// Packages with a program, other than this one.
-    pub(crate) programs: Vec<String>,
     /// Libraries whose documentation has examples to run.
     pub(crate) doctested: Vec<String>,
 }
@@ -49,24 +47,21 @@ impl Workspace {
             root: path("workspace_root")?,
             target: path("target_directory")?,
             filters: Vec::new(),
-            programs: Vec::new(),
             doctested: Vec::new(),
         };
         for package in metadata["packages"].as_array().into_iter().flatten() {
             let name = package["name"].as_str().unwrap_or_default().to_owned();
             let targets = || package["targets"].as_array().into_iter().flatten();
-            let has = |key: &str, value: &str| {
-                targets().any(|target| target[key].as_array().into_iter().flatten().any(|kind| kind == value))
-            };
-            if has("crate_types", "cdylib") {
+            let is_module = targets().any(|target| {
+                let mut types = target["crate_types"].as_array().into_iter().flatten();
+                types.any(|kind| kind == "cdylib")
+            });
+            if is_module {
                 found.filters.push(name);
                 continue;
             }
             if targets().any(|target| target["doctest"] == true && target["kind"][0] == "lib") {
-                found.doctested.push(name.clone());
-            }
-            if has("kind", "bin") && name != env!("CARGO_PKG_NAME") {
-                found.programs.push(name);
+                found.doctested.push(name);
             }
         }
         Ok(found)
@@ -119,15 +114,14 @@ mod tests {
         }))
         .unwrap();
         assert_eq!(found.filters, ["gateway"]);
-        assert_eq!(found.programs, ["worker"]);
         assert_eq!(found.doctested, ["policy", "worker"]);
         assert_eq!(found.tools(), Path::new("/a b/.tools"));
     }
 
     #[test]
-    fn the_real_workspace_has_its_filters_and_programs() {
+    fn the_real_workspace_has_its_filters_and_libraries() {
         let found = Workspace::find().unwrap();
         assert!(found.filters.contains(&"kilocard-gateway".to_owned()), "{found:?}");
-        assert!(found.programs.contains(&"kilocard-worker".to_owned()), "{found:?}");
+        assert!(found.doctested.contains(&"kilocard-policy".to_owned()), "{found:?}");
     }
 }
