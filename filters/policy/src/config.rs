@@ -23,7 +23,10 @@ mod weight;
 
 pub use document::{Document, Kind, Spec, UnknownKind, parse, parse_bytes};
 pub use filter::FilterConfig;
-pub use limits::{MAX_DOCUMENT_BYTES, MAX_DOCUMENTS, MAX_FILTER_CONFIG_BYTES, MAX_VERSIONS};
+pub use limits::{
+    HEADER_VALUE_BYTES, HEADERS, HEADERS_TOTAL_BYTES, MAX_DOCUMENT_BYTES, MAX_DOCUMENTS, MAX_FILTER_CONFIG_BYTES,
+    MAX_VERSIONS,
+};
 pub use name::is_name;
 pub use routing_policy::{RoutingPolicy, VersionWeight};
 pub use validation_policy::{HeaderLimits, ValidationPolicy};

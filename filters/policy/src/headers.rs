@@ -23,12 +23,28 @@ pub const TE: &str = "te";
 pub const ROUTE: &str = "x-kilocard-route";
 /// Set by the filter on a refusal: the label of the [reason](crate::RefusalReason).
 pub const REASON: &str = "x-kilocard-reason";
-/// Headers that begin with this are Kilocard's own: what comes from outside under such a name is removed.
-pub const INTERNAL_PREFIX: &str = "x-kilocard-";
+/// Kilocard's own headers begin with this.
+const OWN_PREFIX: &[u8] = b"x-kilocard-";
 
-/// Whether a header (name in lower case) is Kilocard's own.
+/// Headers that begin with this steer Envoy's router: its retries, timeouts and hedging.
+const ENVOY_PREFIX: &[u8] = b"x-envoy-";
+
+/// What of Envoy's headers only informs: set by Envoy before the filter, or by a proxy in front.
+const INFORMING: [&[u8]; 6] = [
+    b"attempt-count",
+    b"expected-rq-timeout-ms",
+    b"external-address",
+    b"internal",
+    b"peer-metadata",
+    b"peer-metadata-id",
+];
+
+/// Whether a header (name in lower case) is for the mesh to set and not for a client: what comes from outside under such a
+/// name is removed. Envoy strips its own from outside as well, but not when the client sits on 127.0.0.1 (a sidecar, a
+/// local TLS terminator), where `x-envoy-max-retries: 200` would be obeyed.
 pub fn is_internal(name: &[u8]) -> bool {
-    name.starts_with(INTERNAL_PREFIX.as_bytes())
+    let steers = |rest: &[u8]| !INFORMING.contains(&rest);
+    name.starts_with(OWN_PREFIX) || name.strip_prefix(ENVOY_PREFIX).is_some_and(steers)
 }
 
 /// `[A-Za-z0-9][A-Za-z0-9._-]{0,63}`: what `x-model` and `x-model-version` may hold. Wider than
@@ -49,4 +65,33 @@ pub const MAX_USER_ID_BYTES: usize = 128;
 /// addresses, SPIFFE IDs and base64; too narrow for quotes, brackets, blanks and semicolons.
 pub fn is_user_id_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'@' | b':' | b'+' | b'/' | b'=' | b'-')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_steers_the_mesh_is_internal_and_what_informs_is_not() {
+        for name in [
+            ROUTE,
+            REASON,
+            "x-envoy-max-retries",
+            "x-envoy-retry-grpc-on",
+            "x-envoy-upstream-rq-timeout-ms",
+            "x-envoy-",
+        ] {
+            assert!(is_internal(name.as_bytes()), "{name}");
+        }
+        for name in [
+            X_MODEL,
+            X_USER_ID,
+            "x-envoy-external-address",
+            "x-envoy-internal",
+            "x-envoyage",
+            "x-request-id",
+        ] {
+            assert!(!is_internal(name.as_bytes()), "{name}");
+        }
+    }
 }

@@ -1,4 +1,11 @@
 //! Bounds on what is accepted, so that a document can neither exhaust the filter's memory nor flood its log.
+//!
+//! The ranges of header limits keep within what stands around them. Above: Envoy's own limits, which its configuration sets
+//! to 192 KiB and 1000 headers, and its HPACK decoder, which takes no name or value over 64 KiB. What exceeds those ends in
+//! the codec, without a word about which header it was. Below: what a stock gRPC client with tracing sends through Envoy,
+//! which adds headers of its own before the filter. A policy under that would refuse everything.
+
+use std::ops::RangeInclusive;
 
 /// Longest document, in bytes of JSON.
 pub const MAX_DOCUMENT_BYTES: usize = 256 * 1024;
@@ -14,3 +21,9 @@ pub(super) const MAX_VIOLATIONS: usize = 64;
 pub(super) const MAX_SALT_BYTES: usize = 128;
 /// Longest revision of a filter configuration.
 pub(super) const MAX_REVISION_BYTES: usize = 256;
+/// What `max_header_value_bytes` may be.
+pub const HEADER_VALUE_BYTES: RangeInclusive<u32> = 256..=32 * 1024;
+/// What `max_headers` may be.
+pub const HEADERS: RangeInclusive<u32> = 32..=500;
+/// What `max_headers_total_bytes` may be.
+pub const HEADERS_TOTAL_BYTES: RangeInclusive<u32> = 4096..=128 * 1024;

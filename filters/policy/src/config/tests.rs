@@ -230,22 +230,22 @@ fn a_salt_is_bounded_printable_text() {
 #[test]
 fn limits_have_bounds_and_must_agree() {
     let document = |limits: Value| json!({"api_version": "kilocard/v1", "kind": "ValidationPolicy", "metadata": {"name": "d"}, "spec": {"limits": limits}});
-    assert!(parse(&document(json!({"max_headers": 8}))).is_ok());
+    assert!(parse(&document(json!({"max_headers": 32}))).is_ok());
     let found = violations(&document(
-        json!({"max_headers": 7, "max_header_value_bytes": 1.5, "max_headers_total_bytes": -1}),
+        json!({"max_headers": 31, "max_header_value_bytes": 1.5, "max_headers_total_bytes": -1}),
     ));
     let expected = [
-        "spec.limits.max_header_value_bytes: must be an integer from 64 to 65536, found 1.5",
-        "spec.limits.max_headers: must be an integer from 8 to 1000, found 7",
-        "spec.limits.max_headers_total_bytes: must be an integer from 512 to 1048576, found -1",
+        "spec.limits.max_header_value_bytes: must be an integer from 256 to 32768, found 1.5",
+        "spec.limits.max_headers: must be an integer from 32 to 500, found 31",
+        "spec.limits.max_headers_total_bytes: must be an integer from 4096 to 131072, found -1",
     ];
     assert_eq!(found, expected);
     let found = violations(&document(
-        json!({"max_header_value_bytes": 2000, "max_headers_total_bytes": 1000}),
+        json!({"max_header_value_bytes": 8192, "max_headers_total_bytes": 4096}),
     ));
     assert_eq!(found.len(), 1);
     assert!(
-        found[0].starts_with("spec.limits.max_headers_total_bytes: is 1000, less than max_header_value_bytes, 2000")
+        found[0].starts_with("spec.limits.max_headers_total_bytes: is 4096, less than max_header_value_bytes, 8192")
     );
 }
 

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::limits::{HEADER_VALUE_BYTES, HEADERS, HEADERS_TOTAL_BYTES};
 use super::reader::{Node, Object};
 use super::violation::Violations;
 
@@ -16,21 +17,22 @@ pub struct ValidationPolicy {
     pub limits: HeaderLimits,
 }
 
-/// Bounds on the headers of a request, pseudo-headers included. Envoy has its own, earlier ones (by default 60 KiB and
-/// 100 headers); these can only be stricter in effect.
+/// Bounds on the headers of a request as the filter sees it: with pseudo-headers, and with those that Envoy adds before
+/// the filter, such as `x-forwarded-for`, `x-forwarded-proto` and `x-request-id`. Envoy's own limits come earlier and are
+/// wider.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[cfg_attr(test, schemars(deny_unknown_fields, default))]
 #[non_exhaustive]
 pub struct HeaderLimits {
     /// Longest value, in bytes.
-    #[cfg_attr(test, schemars(range(min = 64, max = 65536)))]
+    #[cfg_attr(test, schemars(range(min = *HEADER_VALUE_BYTES.start(), max = *HEADER_VALUE_BYTES.end())))]
     pub max_header_value_bytes: u32,
     /// Most headers.
-    #[cfg_attr(test, schemars(range(min = 8, max = 1000)))]
+    #[cfg_attr(test, schemars(range(min = *HEADERS.start(), max = *HEADERS.end())))]
     pub max_headers: u32,
     /// Most bytes of all names and values.
-    #[cfg_attr(test, schemars(range(min = 512, max = 1048576)))]
+    #[cfg_attr(test, schemars(range(min = *HEADERS_TOTAL_BYTES.start(), max = *HEADERS_TOTAL_BYTES.end())))]
     pub max_headers_total_bytes: u32,
 }
 
@@ -61,15 +63,15 @@ fn read_limits(node: Node<'_>, out: &mut Violations) -> Option<HeaderLimits> {
     let value = read_limit(
         &limits,
         "max_header_value_bytes",
-        64..=65_536,
+        HEADER_VALUE_BYTES,
         defaults.max_header_value_bytes,
         out,
     );
-    let count = read_limit(&limits, "max_headers", 8..=1000, defaults.max_headers, out);
+    let count = read_limit(&limits, "max_headers", HEADERS, defaults.max_headers, out);
     let total = read_limit(
         &limits,
         "max_headers_total_bytes",
-        512..=1_048_576,
+        HEADERS_TOTAL_BYTES,
         defaults.max_headers_total_bytes,
         out,
     );

@@ -16,13 +16,6 @@ pub struct Weight(u16);
 impl Weight {
     /// All traffic.
     pub const FULL: Self = Self(10_000);
-    /// No traffic but by pin.
-    pub const ZERO: Self = Self(0);
-
-    /// From basis points; `None` above 10 000.
-    pub fn from_basis_points(basis_points: u16) -> Option<Self> {
-        (basis_points <= Self::FULL.0).then_some(Self(basis_points))
-    }
 
     /// In 1/10 000.
     pub fn basis_points(self) -> u16 {

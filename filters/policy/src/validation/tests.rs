@@ -1,6 +1,7 @@
 use serde_json::json;
 
 use super::*;
+use crate::config::{HEADER_VALUE_BYTES, HEADERS, HEADERS_TOTAL_BYTES};
 use crate::fixtures::{decide, default_routing, policy, refused, refused_headers, request, routed};
 use crate::{Decision, GrpcStatus, Policy, Stages};
 
@@ -266,46 +267,75 @@ fn a_header_that_may_come_once_is_refused_twice_even_if_equal() {
 
 #[test]
 fn an_over_long_value_is_refused_at_one_byte_too_many() {
-    let policy = with_limits(&json!({"max_header_value_bytes": 100}));
-    let long = [b'a'; 101];
+    let policy = with_limits(&json!({"max_header_value_bytes": 256}));
+    let long = [b'a'; 257];
     let refusal = refused(&policy, &[("x-whatever", &long)]);
     assert_eq!(refusal.reason, RefusalReason::HeaderTooLong);
     assert_eq!(
         refusal.message,
-        "x-whatever: is 101 bytes long; at most 100 are allowed"
+        "x-whatever: is 257 bytes long; at most 256 are allowed"
     );
     // At the limit, only the missing model is left to complain about.
     assert_eq!(
-        refused(&policy, &[("x-whatever", &long[..100])]).reason,
+        refused(&policy, &[("x-whatever", &long[..256])]).reason,
         RefusalReason::ModelRequired
     );
 }
 
 #[test]
 fn too_many_headers_are_refused_at_one_too_many() {
-    let policy = with_limits(&json!({"max_headers": 10}));
-    let mut headers = request(&[("a", b""), ("b", b""), ("c", b"")]);
+    let policy = with_limits(&json!({"max_headers": 32}));
+    let mut headers = request(&[]);
+    headers.resize(32, (b"a", b""));
     assert_eq!(
         refused_headers(&policy, &headers, Stages::ALL).reason,
         RefusalReason::ModelRequired
     );
-    headers.push((b"d", b""));
+    headers.push((b"a", b""));
     let refusal = refused_headers(&policy, &headers, Stages::ALL);
     assert_eq!(refusal.reason, RefusalReason::TooManyHeaders);
-    assert_eq!(refusal.message, "headers: there are 11; at most 10 are allowed");
+    assert_eq!(refusal.message, "headers: there are 33; at most 32 are allowed");
 }
 
 #[test]
 fn headers_that_are_too_long_in_total_are_refused_at_one_byte_too_many() {
-    let policy = with_limits(&json!({"max_header_value_bytes": 512, "max_headers_total_bytes": 600}));
+    let policy = with_limits(&json!({"max_headers_total_bytes": 4096}));
     let used: usize = request(&[]).iter().map(|(name, value)| name.len() + value.len()).sum();
-    let filler = vec![b'a'; 600 - used - 1];
+    let filler = vec![b'a'; 4096 - used - 1];
     assert_eq!(refused(&policy, &[("x", &filler)]).reason, RefusalReason::ModelRequired);
-    let filler = vec![b'a'; 600 - used];
+    let filler = vec![b'a'; 4096 - used];
     assert_eq!(
         refused(&policy, &[("x", &filler)]).reason,
         RefusalReason::HeadersTooLong
     );
+}
+
+/// The tightest limits there are, and what a stock client with tracing, deadline and user sends, as Envoy hands it on.
+#[test]
+fn no_valid_policy_refuses_every_stock_request() {
+    let policy = with_limits(&json!({
+        "max_header_value_bytes": HEADER_VALUE_BYTES.start(),
+        "max_headers": HEADERS.start(),
+        "max_headers_total_bytes": HEADERS_TOTAL_BYTES.start(),
+    }));
+    let tracestate = [b'a'; 256];
+    let more: [(&str, &[u8]); 11] = [
+        ("grpc-timeout", b"250m"),
+        ("grpc-accept-encoding", b"identity, deflate, gzip"),
+        ("accept-encoding", b"identity"),
+        (
+            "traceparent",
+            b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+        ),
+        ("tracestate", &tracestate),
+        ("x-user-id", b"spiffe://example.org/ns/prod/sa/frontend"),
+        ("x-forwarded-for", b"2001:db8:85a3:8d3:1319:8a2e:370:7348"),
+        ("x-forwarded-proto", b"https"),
+        ("x-envoy-external-address", b"2001:db8:85a3:8d3:1319:8a2e:370:7348"),
+        ("x-request-id", b"7f8e5d6c-7a3b-4c2d-9e1f-0a1b2c3d4e5f"),
+        ("x-kilocard-route", b"minilm/v1"),
+    ];
+    assert_eq!(refused(&policy, &more).reason, RefusalReason::ModelRequired);
 }
 
 #[test]
