@@ -26,16 +26,27 @@ pub struct Entry<T> {
     pub payload: T,
 }
 
-/// The queue is full.
+/// Why there are no places in the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("overloaded: {queued} of {capacity} places in the queue are taken, and {asked} more were asked for")]
-pub struct Overloaded {
-    /// Sequences that wait.
-    pub queued: usize,
-    /// The most that may wait.
-    pub capacity: usize,
-    /// How many were to be added.
-    pub asked: usize,
+pub enum Refused {
+    /// Not now; later, there may be.
+    #[error("overloaded: {taken} of {capacity} places in the queue are taken, and {asked} more were asked for")]
+    Overloaded {
+        /// Places that are taken or reserved.
+        taken: usize,
+        /// The most that may wait.
+        capacity: usize,
+        /// How many were to be added.
+        asked: usize,
+    },
+    /// Never.
+    #[error("{asked} texts do not fit into a queue of {capacity}; send them in several requests")]
+    TooLarge {
+        /// The most that may wait.
+        capacity: usize,
+        /// How many were to be added.
+        asked: usize,
+    },
 }
 
 /// What [`Queue::take`] took out. Every entry that goes in comes out once, in one of the three.
@@ -49,10 +60,11 @@ pub struct Taken<T> {
     pub abandoned: Vec<Entry<T>>,
 }
 
-/// A bounded first-in first-out queue.
+/// A bounded first-in first-out queue. Places are reserved before work is spent on what will take them.
 #[derive(Debug)]
 pub struct Queue<T> {
     entries: VecDeque<Entry<T>>,
+    reserved: usize,
     capacity: usize,
 }
 
@@ -61,6 +73,7 @@ impl<T> Queue<T> {
     pub fn new(capacity: usize) -> Self {
         Self {
             entries: VecDeque::new(),
+            reserved: 0,
             capacity,
         }
     }
@@ -75,20 +88,31 @@ impl<T> Queue<T> {
         self.entries.is_empty()
     }
 
-    /// Adds all of a request's sequences, or none.
+    /// Reserves places for all of a request's sequences, or for none.
     ///
     /// # Errors
-    /// [`Overloaded`] if they do not all fit.
-    pub fn push(&mut self, entries: Vec<Entry<T>>) -> Result<(), Overloaded> {
-        if self.entries.len() + entries.len() > self.capacity {
-            return Err(Overloaded {
-                queued: self.entries.len(),
-                capacity: self.capacity,
-                asked: entries.len(),
-            });
+    /// [`Refused`] if they do not all fit.
+    pub fn reserve(&mut self, asked: usize) -> Result<(), Refused> {
+        let (capacity, taken) = (self.capacity, self.entries.len() + self.reserved);
+        if asked > capacity {
+            return Err(Refused::TooLarge { capacity, asked });
         }
-        self.entries.extend(entries);
+        if taken + asked > capacity {
+            return Err(Refused::Overloaded { taken, capacity, asked });
+        }
+        self.reserved += asked;
         Ok(())
+    }
+
+    /// Gives reserved places back.
+    pub fn release(&mut self, places: usize) {
+        self.reserved = self.reserved.saturating_sub(places);
+    }
+
+    /// Adds entries into places that were reserved for them.
+    pub fn fill(&mut self, entries: Vec<Entry<T>>) {
+        self.release(entries.len());
+        self.entries.extend(entries);
     }
 
     /// Takes the next batch: the oldest entries, in order, as many as the budget holds. The first always goes, even when

@@ -9,7 +9,7 @@ pub use reply::{EmbedError, Pending};
 
 use crate::{
     backend::{BackendError, DeviceKind, EmbeddingBackend, Embeddings, TokenBatch},
-    batch::{Budget, Entry, Overloaded, Queue},
+    batch::{Budget, Entry, Queue, Refused},
     tokenizer::{TokenSequence, Tokenizer, TokenizerError},
 };
 use reply::Request;
@@ -167,13 +167,39 @@ impl Embedder {
         self.tokenizer.encode(text)
     }
 
-    /// Queues sequences. The answer comes through [`Pending`]; once that is dropped, what still waits is not
-    /// computed.
+    /// Reserves places in the queue, before texts are tokenised that would find none.
     ///
     /// # Errors
-    /// [`Overloaded`] if the queue does not hold them all.
-    pub fn submit(&self, sequences: Vec<TokenSequence>, deadline: Option<Instant>) -> Result<Pending, Overloaded> {
-        let (request, pending) = Request::new(sequences.len(), self.dimension);
+    /// [`Refused`] if the queue does not hold them all.
+    pub fn reserve(&self, places: usize) -> Result<Reservation<'_>, Refused> {
+        self.shared.lock().queue.reserve(places)?;
+        Ok(Reservation { embedder: self, places })
+    }
+
+    /// Queues sequences, as [`Embedder::reserve`] and [`Reservation::submit`] do.
+    ///
+    /// # Errors
+    /// [`Refused`] if the queue does not hold them all.
+    pub fn submit(&self, sequences: Vec<TokenSequence>, deadline: Option<Instant>) -> Result<Pending, Refused> {
+        Ok(self.reserve(sequences.len())?.submit(sequences, deadline))
+    }
+}
+
+/// Places in an embedder's queue. Dropping it gives them back.
+#[derive(Debug)]
+#[must_use]
+pub struct Reservation<'a> {
+    embedder: &'a Embedder,
+    places: usize,
+}
+
+impl Reservation<'_> {
+    /// Queues as many sequences as were reserved for. The answer comes through [`Pending`]; once that is dropped, what
+    /// still waits is not computed.
+    pub fn submit(mut self, sequences: Vec<TokenSequence>, deadline: Option<Instant>) -> Pending {
+        debug_assert_eq!(sequences.len(), self.places, "as many as were reserved for");
+        self.places = self.places.saturating_sub(sequences.len());
+        let (request, pending) = Request::new(sequences.len(), self.embedder.dimension);
         let entries = sequences
             .into_iter()
             .enumerate()
@@ -187,9 +213,15 @@ impl Embedder {
                 },
             })
             .collect();
-        self.shared.lock().queue.push(entries)?;
-        self.shared.changed.notify_one();
-        Ok(pending)
+        self.embedder.shared.lock().queue.fill(entries);
+        self.embedder.shared.changed.notify_one();
+        pending
+    }
+}
+
+impl Drop for Reservation<'_> {
+    fn drop(&mut self) {
+        self.embedder.shared.lock().queue.release(self.places);
     }
 }
 

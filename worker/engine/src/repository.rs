@@ -282,7 +282,8 @@ impl Version {
         self.check_unlisted()?;
         let mut bytes = 0;
         for (name, entry) in &self.manifest.files {
-            self.copy_checked(name, entry, &mut io::sink())?;
+            let (path, file) = self.open_sized(name, entry)?;
+            copy_checked(path, file, entry, &mut io::sink())?;
             bytes += entry.bytes;
         }
         Ok(bytes)
@@ -299,8 +300,17 @@ impl Version {
             .files
             .get(name)
             .ok_or_else(|| RepositoryError::Unlisted { path: path() })?;
+        let (path, file) = self.open_sized(name, entry)?;
         let mut content = Vec::new();
-        self.copy_checked(name, entry, &mut content)?;
+        // The file has this size; the manifest alone is not believed.
+        usize::try_from(entry.bytes)
+            .map_err(|_| io::ErrorKind::OutOfMemory.into())
+            .and_then(|bytes| content.try_reserve_exact(bytes).map_err(io::Error::other))
+            .map_err(|source| RepositoryError::Io {
+                path: path.clone(),
+                source,
+            })?;
+        copy_checked(path, file, entry, &mut content)?;
         Ok(content)
     }
 
@@ -327,13 +337,14 @@ impl Version {
         Ok(())
     }
 
-    fn copy_checked(&self, name: &str, entry: &FileEntry, sink: &mut impl Write) -> Result<(), RepositoryError> {
+    /// Opens a file if it has the size that it should have.
+    fn open_sized(&self, name: &str, entry: &FileEntry) -> Result<(PathBuf, File), RepositoryError> {
         let path = self.folder.join(name);
         let io = |source| RepositoryError::Io {
             path: path.clone(),
             source,
         };
-        let mut file = open_regular(&path).map_err(|error| match error {
+        let file = open_regular(&path).map_err(|error| match error {
             RepositoryError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => {
                 RepositoryError::Missing {
                     path: path.clone(),
@@ -350,26 +361,39 @@ impl Version {
                 found,
             });
         }
-        let mut hasher = Sha256::new();
-        let mut chunk = vec![0; CHUNK_BYTES];
-        loop {
-            let read = file.read(&mut chunk).map_err(io)?;
-            let Some(part) = chunk.get(..read).filter(|part| !part.is_empty()) else {
-                break;
-            };
-            hasher.update(part);
-            sink.write_all(part).map_err(io)?;
-        }
-        let found = hex(&hasher.finalize());
-        if found != entry.sha256 {
-            return Err(RepositoryError::Digest {
-                path,
-                expected: entry.sha256.clone(),
-                found,
-            });
-        }
-        Ok(())
+        Ok((path, file))
     }
+}
+
+fn copy_checked(
+    path: PathBuf,
+    mut file: File,
+    entry: &FileEntry,
+    sink: &mut impl Write,
+) -> Result<(), RepositoryError> {
+    let io = |source| RepositoryError::Io {
+        path: path.clone(),
+        source,
+    };
+    let mut hasher = Sha256::new();
+    let mut chunk = vec![0; CHUNK_BYTES];
+    loop {
+        let read = file.read(&mut chunk).map_err(io)?;
+        let Some(part) = chunk.get(..read).filter(|part| !part.is_empty()) else {
+            break;
+        };
+        hasher.update(part);
+        sink.write_all(part).map_err(io)?;
+    }
+    let found = hex(&hasher.finalize());
+    if found != entry.sha256 {
+        return Err(RepositoryError::Digest {
+            path,
+            expected: entry.sha256.clone(),
+            found,
+        });
+    }
+    Ok(())
 }
 
 /// Lower-case hexadecimal, as `sha256sum` prints it.

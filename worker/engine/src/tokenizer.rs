@@ -61,9 +61,9 @@ impl Tokenizer {
         Ok(Self { tokens })
     }
 
-    /// How many ids there are.
-    pub fn vocabulary(&self) -> usize {
-        self.tokens.get_vocab_size(true)
+    /// The largest id, which is not their count: a vocabulary may have gaps.
+    pub fn largest_id(&self) -> Option<u32> {
+        self.tokens.get_vocab(true).into_values().max()
     }
 
     /// A text's ids.

@@ -93,7 +93,7 @@ pub fn load(version: &Version, device: &SelectedDevice) -> Result<(BertEmbedder,
             version: name(),
             source,
         })?;
-    check(&config, manifest.max_tokens, tokenizer.vocabulary()).map_err(refuse)?;
+    check(&config, manifest.max_tokens, tokenizer.largest_id()).map_err(refuse)?;
 
     let weights = |error: candle_core::Error| LoadError::Weights {
         version: name(),
@@ -129,7 +129,7 @@ pub fn load(version: &Version, device: &SelectedDevice) -> Result<(BertEmbedder,
 }
 
 /// Finds contradictions that would otherwise show as an index out of range in the middle of a computation.
-fn check(config: &Config, max_tokens: usize, vocabulary: usize) -> Result<(), String> {
+fn check(config: &Config, max_tokens: usize, largest_id: Option<u32>) -> Result<(), String> {
     if config.model_type.as_deref().is_some_and(|kind| kind != "bert") {
         return Err(format!(
             "config.json: model_type is {:?}, and this release knows \"bert\"",
@@ -148,9 +148,9 @@ fn check(config: &Config, max_tokens: usize, vocabulary: usize) -> Result<(), St
             config.max_position_embeddings
         ));
     }
-    if vocabulary > config.vocab_size {
+    if let Some(id) = largest_id.filter(|id| *id as usize >= config.vocab_size) {
         return Err(format!(
-            "tokenizer.json has {vocabulary} ids, and the model knows {}",
+            "tokenizer.json has the id {id}, and the model knows {} from 0",
             config.vocab_size
         ));
     }

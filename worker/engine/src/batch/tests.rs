@@ -15,6 +15,12 @@ fn entry(tokens: usize, payload: u32) -> Entry<u32> {
     }
 }
 
+fn push(queue: &mut Queue<u32>, entries: Vec<Entry<u32>>) -> Result<(), Refused> {
+    queue.reserve(entries.len())?;
+    queue.fill(entries);
+    Ok(())
+}
+
 fn payloads(entries: &[Entry<u32>]) -> Vec<u32> {
     entries.iter().map(|entry| entry.payload).collect()
 }
@@ -22,7 +28,7 @@ fn payloads(entries: &[Entry<u32>]) -> Vec<u32> {
 #[test]
 fn an_idle_backend_gets_all_that_is_queued() {
     let mut queue = Queue::new(10);
-    queue.push(vec![entry(5, 1), entry(25, 2), entry(10, 3)]).unwrap();
+    push(&mut queue, vec![entry(5, 1), entry(25, 2), entry(10, 3)]).unwrap();
     assert_eq!(
         payloads(&queue.take(BUDGET, Instant::now(), |_| false).batch),
         [1, 2, 3]
@@ -34,7 +40,7 @@ fn an_idle_backend_gets_all_that_is_queued() {
 fn padding_counts_against_the_budget() {
     let mut queue = Queue::new(10);
     // 10 + 10 + 40 tokens would fit into 100; padded to three rows of 40 they do not.
-    queue.push(vec![entry(10, 1), entry(10, 2), entry(40, 3)]).unwrap();
+    push(&mut queue, vec![entry(10, 1), entry(10, 2), entry(40, 3)]).unwrap();
     assert_eq!(payloads(&queue.take(BUDGET, Instant::now(), |_| false).batch), [1, 2]);
     assert_eq!(payloads(&queue.take(BUDGET, Instant::now(), |_| false).batch), [3]);
 }
@@ -42,7 +48,7 @@ fn padding_counts_against_the_budget() {
 #[test]
 fn a_sequence_over_the_budget_goes_alone() {
     let mut queue = Queue::new(10);
-    queue.push(vec![entry(500, 1), entry(1, 2)]).unwrap();
+    push(&mut queue, vec![entry(500, 1), entry(1, 2)]).unwrap();
     assert_eq!(payloads(&queue.take(BUDGET, Instant::now(), |_| false).batch), [1]);
     assert_eq!(payloads(&queue.take(BUDGET, Instant::now(), |_| false).batch), [2]);
 }
@@ -50,17 +56,44 @@ fn a_sequence_over_the_budget_goes_alone() {
 #[test]
 fn a_request_that_does_not_fit_leaves_nothing_behind() {
     let mut queue = Queue::new(2);
-    queue.push(vec![entry(1, 1)]).unwrap();
-    let refused = queue.push(vec![entry(1, 2), entry(1, 3)]).unwrap_err();
+    push(&mut queue, vec![entry(1, 1)]).unwrap();
+    let refused = push(&mut queue, vec![entry(1, 2), entry(1, 3)]).unwrap_err();
     assert_eq!(
         refused,
-        Overloaded {
-            queued: 1,
+        Refused::Overloaded {
+            taken: 1,
             capacity: 2,
             asked: 2
         }
     );
     assert_eq!(queue.len(), 1);
+}
+
+#[test]
+fn reserved_places_are_taken_until_they_are_given_back() {
+    let mut queue: Queue<u32> = Queue::new(4);
+    queue.reserve(3).unwrap();
+    let refused = queue.reserve(2).unwrap_err();
+    assert_eq!(
+        refused,
+        Refused::Overloaded {
+            taken: 3,
+            capacity: 4,
+            asked: 2
+        }
+    );
+    queue.release(3);
+    queue.reserve(4).unwrap();
+    queue.fill(vec![entry(1, 1); 4]);
+    assert!(queue.reserve(1).is_err());
+    queue.take(BUDGET, Instant::now(), |_| false);
+    queue.reserve(4).unwrap();
+}
+
+#[test]
+fn what_can_never_fit_is_told_apart_from_overload() {
+    let refused = Queue::<u32>::new(2).reserve(3).unwrap_err();
+    assert_eq!(refused, Refused::TooLarge { capacity: 2, asked: 3 });
 }
 
 #[test]
@@ -75,7 +108,7 @@ fn who_left_and_who_is_too_late_is_not_computed() {
         deadline: Some(now + Duration::from_millis(1)),
         ..entry(20, 4)
     };
-    queue.push(vec![entry(20, 1), late, entry(90, 3), in_time]).unwrap();
+    push(&mut queue, vec![entry(20, 1), late, entry(90, 3), in_time]).unwrap();
     let taken = queue.take(BUDGET, now, |&payload| payload == 3);
     assert_eq!(payloads(&taken.batch), [1, 4]);
     assert_eq!(payloads(&taken.expired), [2]);
@@ -121,7 +154,7 @@ proptest! {
                     let entries: Vec<_> = (accepted..).zip(&sequences).map(|(payload, &(tokens, deadline))| Entry {
                         tokens, payload, deadline: (deadline > 0).then(|| at(deadline)),
                     }).collect();
-                    if queue.push(entries).is_ok() {
+                    if push(&mut queue, entries).is_ok() {
                         accepted += sequences.len() as u32;
                         prop_assert_eq!(queue.len(), before + sequences.len());
                     } else {

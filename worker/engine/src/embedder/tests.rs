@@ -159,8 +159,8 @@ fn a_full_queue_refuses_at_once() {
     let refused = gate.embedder.submit(sequences([(4, 1)]), None).unwrap_err();
     assert_eq!(
         refused,
-        Overloaded {
-            queued: 2,
+        Refused::Overloaded {
+            taken: 2,
             capacity: 2,
             asked: 1
         }
@@ -169,6 +169,16 @@ fn a_full_queue_refuses_at_once() {
     gate.go.send(Ok(())).unwrap();
     wait(busy).unwrap();
     wait(waits).unwrap();
+}
+
+#[test]
+fn places_of_a_caller_who_left_before_submitting_are_free_again() {
+    let gate = gate(2);
+    let reservation = gate.embedder.reserve(2).unwrap();
+    assert!(gate.embedder.submit(sequences([(1, 1)]), None).is_err());
+    drop(reservation);
+    gate.go.send(Ok(())).unwrap();
+    wait(gate.embedder.submit(sequences([(1, 1), (2, 1)]), None).unwrap()).unwrap();
 }
 
 #[test]

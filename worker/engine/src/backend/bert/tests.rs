@@ -114,7 +114,7 @@ fn contradictions_between_the_files_are_refused() {
         (
             r#""vocab_size":76"#,
             r#""vocab_size":70"#,
-            "tokenizer.json has 76 ids, and the model knows 70",
+            "tokenizer.json has the id 75, and the model knows 70 from 0",
         ),
         (
             r#""model_type":"bert""#,
@@ -140,6 +140,18 @@ fn contradictions_between_the_files_are_refused() {
         let error = pack_and_load(folder.path(), WeightType::F32).unwrap_err().to_string();
         assert!(error.contains(message), "{error}");
     }
+}
+
+#[test]
+fn a_vocabulary_with_a_gap_is_judged_by_its_largest_id() {
+    let folder = source();
+    let path = folder.path().join("source/tokenizer.json");
+    let mut tokenizer: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    let vocabulary = tokenizer["model"]["vocab"].as_object_mut().unwrap();
+    vocabulary["##9"] = 76.into();
+    fs::write(&path, tokenizer.to_string()).unwrap();
+    let error = pack_and_load(folder.path(), WeightType::F32).unwrap_err().to_string();
+    assert!(error.contains("the id 76, and the model knows 76 from 0"), "{error}");
 }
 
 #[test]
