@@ -58,6 +58,12 @@ impl EtcdArgs {
         Layout::new(&self.prefix)
     }
 
+    /// The endpoints as they may be logged and shown: without user names and passwords.
+    pub fn redacted(&self) -> String {
+        let endpoints: Vec<String> = self.endpoints.iter().map(|endpoint| redact(endpoint)).collect();
+        endpoints.join(", ")
+    }
+
     /// The time allowed for one request.
     pub fn timeout(&self) -> Duration {
         Duration::from_millis(self.timeout_ms)
@@ -75,7 +81,7 @@ impl EtcdArgs {
             // A member that a partition cut off from the majority says so, instead of keeping a silent watch open.
             .with_require_leader(true);
         let unreachable = |source| ConnectError::Unreachable {
-            endpoints: self.endpoints.join(", "),
+            endpoints: self.redacted(),
             source,
         };
         let mut client = Client::connect(&self.endpoints, Some(options))
@@ -83,6 +89,17 @@ impl EtcdArgs {
             .map_err(unreachable)?;
         client.status().await.map_err(unreachable)?;
         Ok(client)
+    }
+}
+
+/// The URL with `***` for its user information, which ends at the last '@' before path, query or fragment (RFC 3986,
+/// section 3.2; the last one, since a password that was not encoded may contain another).
+fn redact(url: &str) -> String {
+    let (scheme, rest) = url.split_at(url.find("://").map_or(0, |at| at + 3));
+    let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    match authority.rsplit_once('@') {
+        Some((_, host)) => format!("{scheme}***@{host}{path}"),
+        None => url.to_owned(),
     }
 }
 
@@ -100,4 +117,21 @@ fn root_cause(error: &etcd_client::Error) -> String {
         cause = source;
     }
     cause.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credentials_are_never_shown() {
+        for (url, shown) in [
+            ("http://127.0.0.1:2379", "http://127.0.0.1:2379"),
+            ("https://root:secret@etcd:2379", "https://***@etcd:2379"),
+            ("root:secret@etcd:2379/x@y", "***@etcd:2379/x@y"),
+            ("http://root:se@cret@[::1]:2379?a", "http://***@[::1]:2379?a"),
+        ] {
+            assert_eq!(redact(url), shown);
+        }
+    }
 }

@@ -91,11 +91,6 @@ impl Layout {
         format!("{}/policies/", self.prefix)
     }
 
-    /// All policies of one kind, as a prefix.
-    pub fn policies_of(&self, kind: &str) -> String {
-        format!("{}/policies/{kind}/", self.prefix)
-    }
-
     /// All workers, as a prefix.
     pub fn workers(&self) -> String {
         format!("{}/workers/", self.prefix)

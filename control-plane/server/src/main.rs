@@ -54,7 +54,7 @@ fn announce(config: &Config) {
     let args = &config.args;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
-        etcd = args.etcd.endpoints.join(","),
+        etcd = args.etcd.redacted(),
         etcd_prefix = args.etcd.prefix,
         etcd_timeout_ms = args.etcd.timeout_ms,
         xds_listen = %args.xds_listen,
