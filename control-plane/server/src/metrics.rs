@@ -1,4 +1,20 @@
-//! What the control plane counts, for Prometheus. All names begin with `kilocard_control_plane_`.
+//! What the control plane counts, for Prometheus, at `/metrics`. All names begin with `kilocard_control_plane_`; counters
+//! end in `_total` there.
+//!
+//! | name | labels | meaning |
+//! |---|---|---|
+//! | `etcd_connected` | | 1 while etcd answers; at 0 the last good state is served on |
+//! | `etcd_revision` | | newest etcd revision taken in; replicas that differ for long have a problem |
+//! | `etcd_relists_total` | `reason`: `connected`, `compacted`, `out_of_order`, `cancelled`, `periodic` | full listings of etcd; `out_of_order` should never grow |
+//! | `rebuild_seconds` | | histogram: time to build a snapshot |
+//! | `pushes_total` | | snapshots that differed from the one before |
+//! | `policies` | `state`: `accepted`, `rejected` | policies by the verdict on their newest document |
+//! | `workers` | | workers with a sound record |
+//! | `rejected_records` | | records that are ignored; `/status` says which and why |
+//! | `nodes` | | open xDS streams |
+//! | `xds_responses_total` | `type`, the last part of the type URL | responses sent to proxies |
+//! | `xds_acks_total` | `type` | responses that proxies accepted |
+//! | `xds_nacks_total` | `type` | responses that proxies refused: each is worth an alert |
 
 use crate::ads::Nodes;
 use crate::model::Mesh;

@@ -37,8 +37,7 @@ pub fn build(served: &ServedModel) -> Resource {
     ));
     let cluster = Cluster {
         name: name.clone(),
-        // '/' and '.' would be read as levels in statistics.
-        alt_stat_name: name.replace(['/', '.'], "_"),
+        alt_stat_name: stat_name(&name),
         connect_timeout: millis(1000),
         cluster_discovery_type: Some(ClusterDiscoveryType::Type(DiscoveryType::Eds.into())),
         eds_cluster_config: Some(EdsClusterConfig {
@@ -60,6 +59,19 @@ pub fn build(served: &ServedModel) -> Resource {
         ..Cluster::default()
     };
     Resource::new(name, cluster.encode_to_vec())
+}
+
+/// The cluster's name in statistics, where '.' separates levels and '/' is not welcome everywhere. Each of the three
+/// characters of `<model>/<version>` (names are `[a-z0-9._-]`) that is replaced has a replacement of its own, so that no two
+/// clusters share their statistics.
+fn stat_name(name: &str) -> String {
+    let replaced = name.chars().map(|character| match character {
+        '/' => '_',
+        '_' => '+',
+        '.' => '~',
+        other => other,
+    });
+    replaced.collect()
 }
 
 /// "Ask for it over the stream you already have."
@@ -127,5 +139,22 @@ fn breakers() -> CircuitBreakers {
     CircuitBreakers {
         thresholds: vec![thresholds],
         ..CircuitBreakers::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_clusters_share_their_statistics() {
+        let names = ["a_b/c", "a/b_c", "a.b/c", "a/b.c", "a-b/c", "a/b-c"];
+        let stat_names: std::collections::BTreeSet<String> = names.iter().map(|name| stat_name(name)).collect();
+        assert_eq!(stat_names.len(), names.len(), "{stat_names:?}");
+        assert!(
+            stat_names.iter().all(|name| !name.contains(['.', '/', ':'])),
+            "{stat_names:?}"
+        );
+        assert_eq!(stat_name("minilm/v1"), "minilm_v1");
     }
 }
