@@ -1,6 +1,6 @@
 //! Compiles the protos with protox, a protobuf compiler in Rust, so that no protoc is needed.
 
-use std::{env, fs, io, path::PathBuf};
+use std::io;
 
 const PROTOS: [&str; 2] = [
     "inference/grpc_predict_v2.proto",
@@ -19,8 +19,6 @@ fn main() -> io::Result<()> {
         .open_files(PROTOS)
         .map_err(io::Error::other)?;
 
-    let out = PathBuf::from(env::var_os("OUT_DIR").ok_or_else(|| io::Error::other("cargo sets OUT_DIR"))?);
-    fs::write(out.join("kilocard.bin"), compiler.encode_file_descriptor_set())?;
     // `bytes::Bytes` for tensors: they are slices of the received frame, not copies.
     tonic_prost_build::configure()
         .bytes(".inference")

@@ -21,6 +21,3 @@ pub mod kilocard {
         }
     }
 }
-
-/// The encoded `FileDescriptorSet` of every service here, for gRPC reflection and for tools.
-pub const FILE_DESCRIPTOR_SET: &[u8] = tonic::include_file_descriptor_set!("kilocard");
