@@ -99,6 +99,28 @@ pub enum ConfigError {
     SimulatedGpu(#[from] SimulatedGpuError),
 }
 
+impl Config {
+    /// For the log: without the credentials that URLs may hold.
+    #[must_use]
+    pub fn redacted(&self) -> Self {
+        let mut config = self.clone();
+        if let Some(registration) = &mut config.registration {
+            for url in &mut registration.etcd.endpoints {
+                *url = redact(url);
+            }
+        }
+        config
+    }
+}
+
+fn redact(url: &str) -> String {
+    let host = url.find("://").map_or(0, |at| at + 3);
+    match (url.get(..host), url.rsplit_once('@')) {
+        (Some(scheme), Some((_, rest))) => format!("{scheme}***@{rest}"),
+        _ => url.to_owned(),
+    }
+}
+
 impl TryFrom<ServeArgs> for Config {
     type Error = ConfigError;
 
@@ -173,6 +195,18 @@ mod tests {
     use super::*;
     use crate::cli::{Cli, Command};
     use clap::Parser;
+
+    #[test]
+    fn credentials_do_not_get_into_the_log() {
+        let etcd = "http://10.0.0.1:2379,https://root:p@ss@etcd:2379,me:secret@etcd:1";
+        let config = parse(&["--etcd", etcd]).unwrap();
+        let endpoints = config.redacted().registration.unwrap().etcd.endpoints;
+        assert_eq!(
+            endpoints,
+            ["http://10.0.0.1:2379", "https://***@etcd:2379", "***@etcd:1"]
+        );
+        assert!(!format!("{:?}", config.redacted()).contains("secret"));
+    }
 
     #[test]
     fn a_gpu_is_named_by_its_pci_address_or_simulated() {

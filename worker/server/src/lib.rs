@@ -9,6 +9,8 @@ pub mod cli;
 pub mod config;
 mod deadline;
 pub mod endpoints;
+#[cfg(test)]
+mod fixture;
 pub mod metrics;
 pub mod models;
 mod quote;

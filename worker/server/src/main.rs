@@ -68,6 +68,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     // Before anything else: a signal during the load must end the process as one later would.
     let mut signals = Signals::new().context("signals cannot be received")?;
     let id = config.id.clone();
+    tracing::info!(config = ?config.redacted(), "starting");
     let mut worker = tokio::select! {
         started = Worker::start(config) => started?,
         name = signals.next() => {

@@ -119,6 +119,17 @@ impl Models {
         Ok(Self(models))
     }
 
+    /// Versions that are loaded already.
+    #[cfg(test)]
+    pub(crate) fn of(served: impl IntoIterator<Item = Served>) -> Self {
+        Self(
+            served
+                .into_iter()
+                .map(|served| (served.id.clone(), Arc::new(served)))
+                .collect(),
+        )
+    }
+
     /// The versions, by model and then from the oldest to the newest.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Served>> {
         self.0.values()

@@ -2,6 +2,7 @@
 
 mod describe;
 mod infer;
+mod stream;
 mod tensor;
 
 #[cfg(test)]
@@ -12,7 +13,8 @@ use crate::{
     models::{Models, ResolveError, Served},
 };
 use kilocard_proto::inference::{self as oip, grpc_inference_service_server::GrpcInferenceService};
-use std::{sync::Arc, time::Instant};
+use std::{num::NonZero, sync::Arc, thread, time::Instant};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tonic::{
     Request, Response, Status, Streaming,
@@ -25,24 +27,36 @@ const ROUTE: &str = "x-kilocard-route";
 const WORKER: &str = "x-kilocard-worker";
 
 /// The service.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct InferenceService {
     models: Arc<Models>,
     metrics: Arc<Metrics>,
     draining: CancellationToken,
+    ended: CancellationToken,
+    // Requests that may be tokenised at a time: as many as there are cores.
+    turns: Arc<Semaphore>,
     worker: MetadataValue<Ascii>,
 }
 
 impl InferenceService {
     /// Serves these models as the worker `id`. Once `draining` is cancelled, it says that it is not ready, and goes on
-    /// answering.
-    pub fn new(models: Arc<Models>, metrics: Arc<Metrics>, draining: CancellationToken, id: &str) -> Self {
+    /// answering; once `ended` is, it ends its streams.
+    pub fn new(
+        models: Arc<Models>,
+        metrics: Arc<Metrics>,
+        draining: CancellationToken,
+        ended: CancellationToken,
+        id: &str,
+    ) -> Self {
         // Names are checked to be plain ASCII.
         let worker = id.parse().unwrap_or_else(|_| MetadataValue::from_static("unnamed"));
+        let cores = thread::available_parallelism().map_or(1, NonZero::get);
         Self {
             models,
             metrics,
             draining,
+            ended,
+            turns: Arc::new(Semaphore::new(cores)),
             worker,
         }
     }
@@ -78,6 +92,25 @@ impl InferenceService {
                 Status::invalid_argument(error.to_string())
             }
         })
+    }
+
+    /// Computes a request of a call that began then, and counts it.
+    async fn compute(
+        &self,
+        request: oip::ModelInferRequest,
+        metadata: &MetadataMap,
+        began: Instant,
+    ) -> Result<oip::ModelInferResponse, Status> {
+        let arrived = Instant::now();
+        let served = self.resolve(&request.model_name, &request.model_version, metadata);
+        let id = served.as_ref().ok().map(|served| served.id.clone());
+        let result = match (served, infer::deadline(metadata, began)) {
+            (Ok(served), Ok(deadline)) => infer::infer(served, request, deadline, &self.turns).await,
+            (Err(status), _) | (_, Err(status)) => Err(status),
+        };
+        let code = result.as_ref().map_or_else(Status::code, |_| tonic::Code::Ok);
+        self.metrics.request(id.as_ref(), code, arrived.elapsed());
+        result
     }
 
     fn unimplemented<T>(&self, rpc: &str) -> Result<Response<T>, Status> {
@@ -142,17 +175,9 @@ impl GrpcInferenceService for InferenceService {
         &self,
         request: Request<oip::ModelInferRequest>,
     ) -> Result<Response<oip::ModelInferResponse>, Status> {
-        let arrived = Instant::now();
+        let began = Instant::now();
         let (metadata, _, message) = request.into_parts();
-        let served = self.resolve(&message.model_name, &message.model_version, &metadata);
-        let id = served.as_ref().ok().map(|served| served.id.clone());
-        let result = match served {
-            Ok(served) => infer::infer(served, message, &metadata, arrived).await,
-            Err(status) => Err(status),
-        };
-        let code = result.as_ref().map_or_else(Status::code, |_| tonic::Code::Ok);
-        self.metrics.request(id.as_ref(), code, arrived.elapsed());
-        self.sign(result)
+        self.sign(self.compute(message, &metadata, began).await)
     }
 
     async fn model_config(
@@ -166,13 +191,14 @@ impl GrpcInferenceService for InferenceService {
         self.sign(config.map(|config| oip::ModelConfigResponse { config: Some(config) }))
     }
 
-    type ModelStreamInferStream = tokio_stream::Empty<Result<oip::ModelStreamInferResponse, Status>>;
+    type ModelStreamInferStream = stream::Answers;
 
     async fn model_stream_infer(
         &self,
-        _: Request<Streaming<oip::ModelInferRequest>>,
+        request: Request<Streaming<oip::ModelInferRequest>>,
     ) -> Result<Response<Self::ModelStreamInferStream>, Status> {
-        self.unimplemented("ModelStreamInfer")
+        let (metadata, _, requests) = request.into_parts();
+        self.sign(Ok(stream::answer(self, metadata, requests)))
     }
 
     async fn model_statistics(

@@ -27,6 +27,9 @@ use tonic_health::{ServingStatus, server::HealthReporter};
 
 /// The largest request. Far above any batch of texts that makes sense, far below what would hurt.
 const MAX_REQUEST_BYTES: usize = 16 << 20;
+/// Requests that one connection may have open: what is more waits with the client, and not here with its body decoded.
+/// A proxy opens further connections when it needs more.
+const MAX_STREAMS: u32 = 256;
 /// The largest header list of a request. Validation lets 32 KiB through unless told otherwise and Envoy up to 192 KiB;
 /// hyper's own 16 KiB would answer those with a bare 431, and end the whole connection over the largest.
 const MAX_HEADER_BYTES: u32 = 256 << 10;
@@ -72,6 +75,12 @@ pub enum WorkerError {
     Server(String),
 }
 
+/// What is listened on.
+struct Sockets {
+    grpc: (TcpListener, SocketAddr),
+    admin: (TcpListener, SocketAddr),
+}
+
 /// A worker that serves.
 #[derive(Debug)]
 pub struct Worker {
@@ -93,23 +102,41 @@ impl Worker {
     /// [`WorkerError`]; nothing is left running.
     pub async fn start(config: Config) -> Result<Self, WorkerError> {
         // Bound before the models are loaded: a port that is taken is known at once.
-        let (grpc, grpc_address) = listen(config.listen).await?;
-        let (admin, admin_address) = listen(config.admin_listen).await?;
+        let sockets = Sockets {
+            grpc: listen(config.listen).await?,
+            admin: listen(config.admin_listen).await?,
+        };
+        let metrics = Arc::new(Metrics::default());
+        let models = Arc::new(load(&config, metrics.clone()).await?);
+        Self::serve(config, sockets, models, metrics).await
+    }
+
+    async fn serve(
+        config: Config,
+        sockets: Sockets,
+        models: Arc<Models>,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, WorkerError> {
+        let ((grpc, grpc_address), (admin, admin_address)) = (sockets.grpc, sockets.admin);
         let endpoints = Endpoints {
             grpc: grpc_address,
             admin: admin_address,
         };
-        let metrics = Arc::new(Metrics::default());
-        let models = Arc::new(load(&config, metrics.clone()).await?);
-
         let (draining, stop) = (CancellationToken::new(), CancellationToken::new());
         let (health, health_service) = tonic_health::server::health_reporter();
         set_health(&health, ServingStatus::Serving).await;
-        let service = InferenceService::new(models.clone(), metrics.clone(), draining.clone(), &config.id);
+        let service = InferenceService::new(
+            models.clone(),
+            metrics.clone(),
+            draining.clone(),
+            stop.clone(),
+            &config.id,
+        );
         let service = GrpcInferenceServiceServer::new(service).max_decoding_message_size(MAX_REQUEST_BYTES);
         let server = Server::builder()
             .http2_keepalive_interval(Some(KEEP_ALIVE_INTERVAL))
             .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
+            .max_concurrent_streams(Some(MAX_STREAMS))
             .http2_max_header_list_size(Some(MAX_HEADER_BYTES))
             .add_service(health_service)
             .add_service(service);

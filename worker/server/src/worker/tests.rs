@@ -1,4 +1,71 @@
 use super::*;
+use crate::fixture::{self, Gate, gate, typed};
+use kilocard_proto::inference::{
+    ServerReadyRequest, grpc_inference_service_client::GrpcInferenceServiceClient as Client,
+};
+use tonic::transport::Channel;
+use tonic_health::pb::{
+    HealthCheckRequest, health_check_response::ServingStatus as Status, health_client::HealthClient,
+};
+
+/// A worker behind a gate, and a connection to it.
+async fn serve(gate: &Gate, drain_delay: Duration) -> (Worker, Channel) {
+    let mut config = fixture::config(PathBuf::new());
+    config.drain_delay = drain_delay;
+    let sockets = Sockets {
+        grpc: listen(config.listen).await.unwrap(),
+        admin: listen(config.admin_listen).await.unwrap(),
+    };
+    let worker = Worker::serve(config, sockets, gate.models.clone(), Arc::default())
+        .await
+        .unwrap();
+    let address = format!("http://{}", worker.endpoints().grpc);
+    let channel = Channel::from_shared(address).unwrap().connect().await.unwrap();
+    (worker, channel)
+}
+
+#[tokio::test]
+async fn draining_says_so_first_and_serves_on_for_the_delay() {
+    let gate = gate(10);
+    // Opened: what arrives is computed at once.
+    for _ in 0..10 {
+        gate.go.send(()).unwrap();
+    }
+    let forever = Duration::from_secs(3600);
+    let (worker, channel) = serve(&gate, forever).await;
+    let mut health = HealthClient::new(channel.clone());
+    let service = HealthCheckRequest {
+        service: "inference.GRPCInferenceService".to_owned(),
+    };
+    let mut watch = health.watch(service).await.unwrap().into_inner();
+    assert_eq!(watch.message().await.unwrap().unwrap().status(), Status::Serving);
+
+    let draining = tokio::spawn(worker.drain());
+    assert_eq!(watch.message().await.unwrap().unwrap().status(), Status::NotServing);
+    let mut client = Client::new(channel);
+    client.model_infer(typed(&["still here"])).await.unwrap();
+    let ready = client.server_ready(ServerReadyRequest {}).await.unwrap().into_inner();
+    assert!(!ready.ready);
+    assert!(!draining.is_finished(), "the delay has not passed");
+    draining.abort();
+}
+
+#[tokio::test]
+async fn a_request_in_flight_when_the_worker_stops_is_answered() {
+    let mut gate = gate(10);
+    let (worker, channel) = serve(&gate, Duration::ZERO).await;
+    let mut client = Client::new(channel);
+    let in_flight = tokio::spawn(async move { client.model_infer(typed(&["a"])).await });
+    assert_eq!(gate.started.recv().await, Some(1));
+
+    let stop = worker.stop.clone();
+    let draining = tokio::spawn(worker.drain());
+    stop.cancelled().await;
+    gate.go.send(()).unwrap();
+    let answer = in_flight.await.unwrap().unwrap().into_inner();
+    assert_eq!(answer.outputs[0].shape, [1, 1]);
+    draining.await.unwrap();
+}
 
 fn telemetry(memory_free_bytes: u64) -> Telemetry {
     Telemetry {
