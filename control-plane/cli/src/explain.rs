@@ -14,8 +14,6 @@ use std::fmt::Write;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Request {
     headers: Vec<Header>,
-    /// Names of headers that the filter removes before anything is decided.
-    removed: Vec<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +21,13 @@ struct Header {
     name: String,
     value: String,
     filled_in: bool,
+}
+
+impl Header {
+    /// Whether the filter takes it off a request that it forwards. It counts against the limits all the same.
+    fn is_removed(&self) -> bool {
+        headers::is_internal(self.name.as_bytes())
+    }
 }
 
 impl Request {
@@ -44,17 +49,11 @@ impl Request {
                 });
             }
         }
-        for (name, value) in given {
-            if headers::is_internal(name.as_bytes()) {
-                request.removed.push(name.clone());
-            } else {
-                request.headers.push(Header {
-                    name: name.clone(),
-                    value: value.clone(),
-                    filled_in: false,
-                });
-            }
-        }
+        request.headers.extend(given.iter().map(|(name, value)| Header {
+            name: name.clone(),
+            value: value.clone(),
+            filled_in: false,
+        }));
         // Pseudo-headers come first (RFC 9113, 8.3); the sort keeps the order among the others.
         request.headers.sort_by_key(|header| !header.name.starts_with(':'));
         request
@@ -126,7 +125,6 @@ pub fn explain(in_force: &InForce, request: &Request, random: Option<u64>) -> Ou
     let data = json!({
         "policies": in_force.source,
         "request": request.headers.iter().map(header_json).collect::<Value>(),
-        "removed_headers": request.removed,
         "stages": [
             {"stage": "validation", "result": validation},
             {"stage": "routing", "result": routing.replace(' ', "_")},
@@ -144,15 +142,19 @@ struct Explained {
 }
 
 fn header_json(header: &Header) -> Value {
-    json!({"name": header.name, "value": header.value, "filled_in": header.filled_in})
+    json!({
+        "name": header.name, "value": header.value, "filled_in": header.filled_in,
+        "removed_when_forwarded": header.is_removed(),
+    })
 }
 
 fn list_request(request: &Request) -> String {
     let mut text = String::new();
-    for (index, Header { name, value, filled_in }) in request.headers.iter().enumerate() {
+    for (index, header) in request.headers.iter().enumerate() {
         let margin = if index == 0 { "request" } else { "" };
         // Escaped: a value may be an attack on whoever reads it on a terminal.
-        let value: String = value
+        let value: String = header
+            .value
             .chars()
             .flat_map(|c| {
                 if c.is_control() {
@@ -162,16 +164,12 @@ fn list_request(request: &Request) -> String {
                 }
             })
             .collect();
-        let note = if *filled_in { "   (filled in)" } else { "" };
-        let _ = writeln!(text, "{margin:<12}{name}: {value}{note}");
-    }
-    for name in &request.removed {
-        let _ = writeln!(
-            text,
-            "{:<12}{name} is removed: no client may set {}*",
-            "",
-            headers::INTERNAL_PREFIX
-        );
+        let note = match (header.filled_in, header.is_removed()) {
+            (true, _) => "   (filled in)",
+            (false, true) => "   (removed when forwarded)",
+            (false, false) => "",
+        };
+        let _ = writeln!(text, "{margin:<12}{}: {value}{note}", header.name);
     }
     text
 }

@@ -131,11 +131,28 @@ fn an_unknown_model_is_refused_by_routing_after_validation_passed() {
 }
 
 #[test]
-fn headers_of_our_own_never_come_from_a_client() {
+fn headers_of_our_own_decide_nothing_and_go_no_further() {
     let outcome = ask(&[("x-model", "bert"), ("x-kilocard-route", "minilm/v2")], None);
     assert_eq!(outcome.data["decision"]["route_key"], "bert/v7");
-    assert_eq!(outcome.data["removed_headers"], json!(["x-kilocard-route"]));
-    assert!(outcome.text.contains("x-kilocard-route is removed"), "{}", outcome.text);
+    let removed: Vec<&Value> = outcome.data["request"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|header| header["removed_when_forwarded"] == true)
+        .map(|header| &header["name"])
+        .collect();
+    assert_eq!(removed, ["x-kilocard-route"]);
+    let expected = "x-kilocard-route: minilm/v2   (removed when forwarded)\n";
+    assert!(outcome.text.contains(expected), "{}", outcome.text);
+}
+
+/// The filter decides on what came in, before it removes anything.
+#[test]
+fn headers_of_our_own_count_against_the_limits() {
+    let long = "a".repeat(4097);
+    let outcome = ask(&[("x-model", "bert"), ("x-kilocard-note", &long)], None);
+    assert_eq!(outcome.data["decision"]["reason"], "HEADER_TOO_LONG");
+    assert_eq!(outcome.data["decision"]["field"], "x-kilocard-note");
 }
 
 #[test]
