@@ -7,7 +7,7 @@ use crate::args::ApplyArgs;
 use crate::documents::{self, Loaded};
 use crate::failure::Failure;
 use crate::outcome::Outcome;
-use crate::store::{Commit, PolicySet, Store, conflicts};
+use crate::store::{Commit, PolicySet, Store, conflicts, fit_one_write};
 use crate::verdict::{self, Verdict};
 use kilocard_policy::Policy;
 use kilocard_policy::config::{Document, Violation};
@@ -54,7 +54,8 @@ impl Plan {
     /// Compares the documents with what is in etcd and checks them together with it.
     ///
     /// # Errors
-    /// [`Failure::Together`] if they contradict each other or a policy in etcd.
+    /// [`Failure::Together`] if they contradict each other or a policy in etcd; [`Failure::Store`] if they are too many to
+    /// be written at once.
     pub fn new(documents: &[Document], read: PolicySet) -> Result<Self, Failure> {
         let mut stored = BTreeMap::new();
         let mut warnings = Vec::new();
@@ -81,11 +82,21 @@ impl Plan {
             actions.insert(id, (document.clone(), action));
         }
         check_together(&stored, &actions)?;
-        Ok(Self {
+        let plan = Self {
             read,
             actions,
             warnings,
-        })
+        };
+        fit_one_write(&plan.changed())?;
+        Ok(plan)
+    }
+
+    fn changed(&self) -> Vec<&Document> {
+        self.actions
+            .values()
+            .filter(|(_, action)| *action != Action::Unchanged)
+            .map(|(document, _)| document)
+            .collect()
     }
 
     /// What happens to each document.
@@ -101,12 +112,7 @@ impl Plan {
     /// documents contradict one that was just written, [`Failure::Store`].
     pub async fn commit(mut self, store: &mut Store) -> Result<Written, Failure> {
         for _ in 0..ATTEMPTS {
-            let changed: Vec<&Document> = self
-                .actions
-                .values()
-                .filter(|(_, action)| *action != Action::Unchanged)
-                .map(|(document, _)| document)
-                .collect();
+            let changed = self.changed();
             if changed.is_empty() {
                 return Ok(Written {
                     revision: None,

@@ -6,6 +6,7 @@ use crate::outcome::{Printed, json_text};
 use crate::status::StatusError;
 use crate::store::StoreError;
 use kilocard_policy::config::Violation;
+use kilocard_registry::connect::ConnectError;
 use serde_json::{Value, json};
 use std::fmt::Write;
 
@@ -57,6 +58,7 @@ impl Failure {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Documents(_) | Self::Together(_) | Self::Among(_) => 2,
+            Self::Store(StoreError::Connect(ConnectError::Prefix(_)) | StoreError::TooMuch { .. }) => 2,
             Self::InEtcd(_)
             | Self::Conflict(_)
             | Self::NotFound(_)

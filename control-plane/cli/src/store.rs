@@ -2,13 +2,20 @@
 
 use crate::failure::Conflict;
 use etcd_client::{
-    Client, Compare, CompareOp, Error as EtcdError, GetOptions, GetResponse, KeyValue, Txn, TxnOp, TxnOpResponse,
+    Compare, CompareOp, Error as EtcdError, GetOptions, GetResponse, KeyValue, KvClient, Txn, TxnOp, TxnOpResponse,
 };
 use kilocard_policy::config::{Document, Violation, parse_bytes};
 use kilocard_registry::connect::{ConnectError, EtcdArgs};
 use kilocard_registry::layout::{InvalidPrefix, Key, Layout, PolicyId};
 use kilocard_registry::policy_status::PolicyStatus;
 use std::collections::BTreeMap;
+
+/// Largest answer taken from etcd. Policies are read all at once, and gRPC's default of 4 MiB holds but 16 of the longest.
+const MAX_MESSAGE_BYTES: usize = 256 << 20;
+/// Most documents in one transaction. etcd takes 128 conditions (`--max-txn-ops`), and one is for all policies together.
+const MAX_DOCUMENTS_A_WRITE: usize = 127;
+/// Most bytes of documents in one transaction. etcd takes requests of 1.5 MiB (`--max-request-bytes`); the rest is for keys.
+const MAX_BYTES_A_WRITE: usize = 1 << 20;
 
 /// Why etcd could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +32,18 @@ pub enum StoreError {
         doing: &'static str,
         /// What the client said.
         source: EtcdError,
+    },
+    /// More than one transaction holds, so that "all or none" cannot be kept.
+    #[error(
+        "{documents} documents of {bytes} bytes of JSON are to be written, and etcd takes at most \
+         {MAX_DOCUMENTS_A_WRITE} documents and {MAX_BYTES_A_WRITE} bytes in one transaction; nothing was written. Apply them \
+         in parts, for example with one `-f` at a time: what is in etcd already does not count again"
+    )]
+    TooMuch {
+        /// Those that differ from what is in etcd.
+        documents: usize,
+        /// Together.
+        bytes: usize,
     },
     /// A document that does not become JSON.
     #[error("{policy} cannot be written as JSON: {source}")]
@@ -43,6 +62,7 @@ impl StoreError {
             Self::Connect(ConnectError::Prefix(_)) => "invalid_prefix",
             Self::Connect(ConnectError::Unreachable { .. }) => "etcd_unreachable",
             Self::Request { .. } => "etcd_failed",
+            Self::TooMuch { .. } => "too_much_at_once",
             Self::Encode { .. } => "not_encodable",
         }
     }
@@ -111,7 +131,7 @@ pub enum Commit {
 /// etcd, as far as policies go.
 #[derive(Clone)]
 pub struct Store {
-    client: Client,
+    client: KvClient,
     layout: Layout,
     endpoints: String,
 }
@@ -124,6 +144,7 @@ impl Store {
     pub async fn connect(args: &EtcdArgs) -> Result<Self, StoreError> {
         let layout = args.layout()?;
         let client = args.connect().await?;
+        let client = client.kv_client().max_decoding_message_size(MAX_MESSAGE_BYTES);
         Ok(Self {
             client,
             layout,
@@ -174,7 +195,7 @@ impl Store {
         Ok(answer.kvs().iter().filter_map(verdict).collect())
     }
 
-    /// Writes all documents in one transaction, if no policy at all was written since `read`, and none of these deleted:
+    /// Writes all documents, which [`fit_one_write`], in one transaction, if no policy at all was written since `read`, and none of these deleted:
     /// the documents were found valid together with exactly those.
     ///
     /// # Errors
@@ -186,10 +207,7 @@ impl Store {
         for document in documents {
             let id = PolicyId::new(document.kind().as_str(), document.name());
             let key = self.layout.key(&Key::Policy(id.clone()));
-            let value = serde_json::to_vec(document).map_err(|source| StoreError::Encode {
-                policy: document.id(),
-                source,
-            })?;
+            let value = encode(document)?;
             let revision = read.revision_of(&id).unwrap_or(0);
             conditions.push(Compare::mod_revision(key.clone(), CompareOp::Equal, revision));
             puts.push(TxnOp::put(key, value, None));
@@ -259,6 +277,29 @@ impl Store {
             source,
         }
     }
+}
+
+fn encode(document: &Document) -> Result<Vec<u8>, StoreError> {
+    serde_json::to_vec(document).map_err(|source| StoreError::Encode {
+        policy: document.id(),
+        source,
+    })
+}
+
+/// Whether [`Store::write`] can write these at once.
+///
+/// # Errors
+/// [`StoreError::TooMuch`], [`StoreError::Encode`].
+pub fn fit_one_write(documents: &[&Document]) -> Result<(), StoreError> {
+    let mut bytes = 0;
+    for document in documents {
+        bytes += encode(document)?.len();
+    }
+    if documents.len() > MAX_DOCUMENTS_A_WRITE || bytes > MAX_BYTES_A_WRITE {
+        let documents = documents.len();
+        return Err(StoreError::TooMuch { documents, bytes });
+    }
+    Ok(())
 }
 
 /// The policies among `ids` whose revision differs between two readings.

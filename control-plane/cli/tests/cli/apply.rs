@@ -67,6 +67,27 @@ async fn all_documents_are_written_at_one_revision() {
 }
 
 #[tokio::test]
+async fn more_documents_than_one_transaction_takes_are_refused_with_the_way_out() {
+    let etcd = Etcd::start().await;
+    let documents = |count: usize| {
+        let each: Vec<String> = (0..count)
+            .map(|n| routing(&format!("m{n}"), &format!("m{n}"), 1))
+            .collect();
+        each.join("---\n")
+    };
+    for arguments in [STDIN, &["apply", "-f", "-", "--dry-run"]] {
+        let run = kilocard_with_input(etcd.endpoint(), arguments, &documents(128)).expect(2);
+        let expected = ["128 documents", "at most 127", "in parts"];
+        assert!(expected.iter().all(|text| run.stderr.contains(text)), "{}", run.stderr);
+    }
+    assert_eq!(etcd.value("policies/RoutingPolicy/m0").await, None);
+    kilocard_with_input(etcd.endpoint(), STDIN, &documents(127)).expect(0);
+    // What is there already does not count again.
+    kilocard_with_input(etcd.endpoint(), STDIN, &documents(254)).expect(0);
+    assert!(etcd.value("policies/RoutingPolicy/m253").await.is_some());
+}
+
+#[tokio::test]
 async fn nothing_is_written_if_any_document_is_invalid_and_every_error_is_told() {
     let etcd = Etcd::start().await;
     let good = routing("good", "good", 10);

@@ -2,6 +2,7 @@
 
 use crate::etcd::Etcd;
 use crate::kilocard::{kilocard, kilocard_with_input, routing};
+use kilocard_cli::store::{Commit, Store};
 use serde_json::json;
 
 const STDIN: &[&str] = &["apply", "-f", "-", "--no-wait"];
@@ -96,6 +97,24 @@ async fn meshes_under_different_prefixes_do_not_see_each_other() {
     kilocard_with_input(etcd.endpoint(), &other, &routing("a", "a", 10)).expect(0);
     assert_eq!(kilocard(etcd.endpoint(), &["get"]).expect(0).stdout, "no policies\n");
     kilocard(etcd.endpoint(), &["get", "routing", "a", "--etcd-prefix", "/other"]).expect(0);
-    let run = kilocard(etcd.endpoint(), &["get", "--etcd-prefix", "other/"]).expect(1);
+    let run = kilocard(etcd.endpoint(), &["get", "--etcd-prefix", "other/"]).expect(2);
     assert!(run.stderr.contains("must start with '/'"), "{}", run.stderr);
+}
+
+/// gRPC's default limit for one answer is 4 MiB.
+#[tokio::test]
+async fn policies_of_many_megabytes_are_read() {
+    let etcd = Etcd::start().await;
+    let long = format!("{{\"x\": \"{}\"}}", "a".repeat(1 << 20));
+    for n in 0..5 {
+        etcd.put(&format!("policies/RoutingPolicy/long-{n}"), &long).await;
+    }
+    let run = kilocard(etcd.endpoint(), &["get"]).expect(0);
+    assert_eq!(run.stdout.matches("cannot be read").count(), 5, "{}", run.stdout);
+    // A conflict brings all policies back as well.
+    let mut store = Store::connect(&etcd.args()).await.unwrap();
+    let read = store.policies().await.unwrap();
+    let stale = read.policies.values().next().unwrap().clone();
+    etcd.put("policies/RoutingPolicy/long-0", &long).await;
+    assert!(matches!(store.delete(&stale).await.unwrap(), Commit::Stale(now) if now.policies.len() == 5));
 }
