@@ -2,19 +2,21 @@
 
 use etcd_client::Client;
 use kilocard_registry::connect::EtcdArgs;
+use kilocard_testbed::process::Process;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const PREFIX: &str = "/kilocard/v1";
 
-/// A running etcd.
+/// A running etcd, which ends with the test, however that ends.
 pub(crate) struct Etcd {
-    process: Child,
+    process: Process,
     endpoint: String,
+    // After the process, since fields are dropped in order.
     data: TempDir,
 }
 
@@ -26,8 +28,8 @@ impl Etcd {
         // other ports.
         while Instant::now() < deadline {
             let mut etcd = Self::spawn();
-            while Instant::now() < deadline && etcd.process.try_wait().unwrap().is_none() {
-                if etcd.args().connect().await.is_ok() && etcd.process.try_wait().unwrap().is_none() {
+            while Instant::now() < deadline && etcd.process.check().is_ok() {
+                if etcd.args().connect().await.is_ok() && etcd.process.check().is_ok() {
                     return etcd;
                 }
                 tokio::time::sleep(Duration::from_millis(20)).await;
@@ -40,7 +42,7 @@ impl Etcd {
         let data = tempfile::tempdir().unwrap();
         let (client, peer) = (free_url(), free_url());
         let mut command = Command::new(find_etcd());
-        command.arg("--data-dir").arg(data.path());
+        command.arg("--data-dir").arg(data.path().join("etcd"));
         command.args(["--listen-client-urls", &client, "--advertise-client-urls", &client]);
         command.args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer]);
         command.args([
@@ -50,7 +52,7 @@ impl Etcd {
             "error",
             "--unsafe-no-fsync",
         ]);
-        let process = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let process = Process::start("etcd", command, &data.path().join("etcd.log")).unwrap();
         Self {
             process,
             endpoint: client,
@@ -117,25 +119,21 @@ impl Etcd {
     }
 }
 
-impl Drop for Etcd {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
 fn free_url() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     format!("http://{}", listener.local_addr().unwrap())
 }
 
-/// On the PATH, or where `cargo xtask setup` puts it.
+/// The one that `KILOCARD_ETCD_BIN` names, the one of `cargo xtask setup`, or one on the PATH, as the testbed chooses.
 fn find_etcd() -> PathBuf {
-    let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.tools/bin");
+    let given = std::env::var_os("KILOCARD_ETCD_BIN").map(PathBuf::from);
+    let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.tools/bin/etcd");
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let folders = std::env::split_paths(&path).chain([tools]);
-    let found = folders
-        .map(|folder| folder.join("etcd"))
-        .find(|candidate| candidate.is_file());
-    found.expect("etcd is neither on the PATH nor in .tools/bin; run `cargo xtask setup`")
+    let on_path = std::env::split_paths(&path).map(|folder| folder.join("etcd"));
+    let found = given
+        .into_iter()
+        .chain([tools])
+        .chain(on_path)
+        .find(|file| file.is_file());
+    found.expect("etcd is neither in .tools/bin nor on the PATH; run `cargo xtask setup`")
 }
