@@ -183,12 +183,18 @@ fn parse_header(text: &str) -> Result<(String, String), String> {
     let Some((name, value)) = rest.split_once(':') else {
         return Err("a header is written 'name: value'".to_owned());
     };
-    if name.trim().is_empty() {
+    let name = name.trim();
+    if name.is_empty() {
         return Err("the header has no name; it is written 'name: value'".to_owned());
+    }
+    // A token (RFC 9110, 5.1 and 5.6.2); nothing else gets past an HTTP parser.
+    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    if !name.bytes().all(is_token) {
+        return Err(format!("{name:?} is not the name of a header"));
     }
     // HTTP/2 has lower-case names only (RFC 9113, 8.2.1), and so has everything behind Envoy.
     Ok((
-        format!("{head}{}", name.trim().to_ascii_lowercase()),
+        format!("{head}{}", name.to_ascii_lowercase()),
         value.trim_matches([' ', '\t']).to_owned(),
     ))
 }
@@ -268,7 +274,7 @@ mod tests {
             (":authority".into(), "a:1".into())
         );
         assert_eq!(parse_header("x-model:").unwrap(), ("x-model".into(), String::new()));
-        for wrong in ["x-model", ": x", ":path", ""] {
+        for wrong in ["x-model", ": x", ":path", "", "x y: a", "x\u{1b}[2J: a", "ü: a"] {
             assert!(parse_header(wrong).is_err(), "{wrong:?}");
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! Every error of every document is collected, with file, document and path, before anything is done with any of them.
 
-use kilocard_policy::config::{self, Document};
+use kilocard_policy::config::{self, Document, Kind};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -222,11 +222,11 @@ fn to_document(value: &serde_norway::Value) -> Result<Document, Violations> {
     config::parse_bytes(&bytes).map_err(|violations| (policy_named_in(value), violations))
 }
 
-/// `Kind/name` of a document that may be anything.
+/// `Kind/name` of a document that may be anything; `None` unless it is a kind and a name, since it is shown as it stands.
 fn policy_named_in(value: &serde_norway::Value) -> Option<String> {
-    let kind = value.get("kind")?.as_str()?;
+    let kind: Kind = value.get("kind")?.as_str()?.parse().ok()?;
     let name = value.get("metadata")?.get("name")?.as_str()?;
-    Some(format!("{kind}/{name}"))
+    config::is_name(name).then(|| format!("{kind}/{name}"))
 }
 
 fn refuse_repetitions(loaded: &[Loaded], problems: &mut Vec<Problem>) {

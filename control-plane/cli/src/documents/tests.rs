@@ -80,6 +80,19 @@ fn a_key_given_twice_is_an_error_and_not_the_last_one() {
 }
 
 #[test]
+fn a_document_is_not_called_by_what_would_harm_a_terminal() {
+    for name in ["a\\e[2J", "a\\u202eb", &"a".repeat(100_000)] {
+        let (_, problems) = parse(&ROUTING.replace("name: minilm", &format!("name: \"{name}\"")));
+        let shown = problems[0].to_string();
+        assert!(shown.starts_with("a.yaml, document 1, metadata.name: "), "{shown:?}");
+        assert!(
+            !shown.contains(['\u{1b}', '\u{202e}']) && shown.len() < 300,
+            "{shown:?}"
+        );
+    }
+}
+
+#[test]
 fn a_file_without_documents_is_an_error() {
     for text in ["", "# nothing\n", "---\n---\n"] {
         let (loaded, problems) = parse(text);

@@ -1,7 +1,7 @@
 //! `kilocard explain` and `kilocard whois`.
 
 use crate::etcd::Etcd;
-use crate::kilocard::{deserted_url, kilocard, kilocard_with_input, routing};
+use crate::kilocard::{deserted_url, kilocard, kilocard_into, kilocard_with_input, routing};
 use serde_json::json;
 
 const STDIN: &[&str] = &["apply", "-f", "-", "--no-wait"];
@@ -33,6 +33,21 @@ fn files_are_asked_without_etcd() {
         (&json!("ada"), &json!("v2"))
     );
     kilocard(&etcd, &["explain", "-f", file, "-H", "no colon"]).expect(2);
+}
+
+/// The reader of a pipe may have seen enough; a backup on a full disk is none.
+#[test]
+fn a_result_that_cannot_be_written_is_a_failure_unless_nobody_wants_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.yaml");
+    std::fs::write(&path, routing("a", "minilm", 10)).unwrap();
+    let arguments = ["whois", "ada", "-f", path.to_str().unwrap()];
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let run = kilocard_into(full.into(), &arguments).expect(1);
+    assert!(run.stderr.contains("cannot write the result"), "{}", run.stderr);
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    assert_eq!(kilocard_into(writer.into(), &arguments).expect(0).stderr, "");
 }
 
 #[test]

@@ -59,6 +59,11 @@ pub(crate) fn kilocard_with_input(etcd: &str, arguments: &[&str], input: &str) -
     Run::of(child.wait_with_output().unwrap())
 }
 
+/// Runs to the end with this standard output and no etcd.
+pub(crate) fn kilocard_into(stdout: Stdio, arguments: &[&str]) -> Run {
+    Run::of(command(&deserted_url(), arguments).stdout(stdout).output().unwrap())
+}
+
 /// Starts and does not wait.
 pub(crate) fn start(etcd: &str, arguments: &[&str]) -> Child {
     let mut command = command(etcd, arguments);
