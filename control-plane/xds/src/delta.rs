@@ -1,6 +1,6 @@
 //! The incremental protocol ("delta"): resources come and go by name.
 
-use crate::interest::{ProtocolError, WILDCARD};
+use crate::interest::{MAX_NAMES, ProtocolError, WILDCARD};
 use crate::ledger::Removals;
 use crate::multiplex::Multiplex;
 use crate::report::{Answer, TypeReport};
@@ -77,15 +77,18 @@ impl Stream {
             nonce,
             subscribe,
             unsubscribe,
-            mut initial_versions,
+            initial_versions,
             error,
         } = request;
-        if kind == ResourceType::Endpoints {
-            // A version brought along says nothing about a cluster that has changed since and waits for its endpoints.
-            initial_versions.retain(|name, _| !self.multiplex.rewarming(name));
+        if initial_versions.len() > MAX_NAMES {
+            let names = initial_versions.len();
+            return Err(ProtocolError::TooManyVersions { kind, names });
         }
+        // A version brought along says nothing about a cluster that has changed since and waits for its endpoints.
+        let names = initial_versions.keys().filter(|_| kind == ResourceType::Endpoints);
+        let rewarming: Vec<String> = names.filter(|name| self.multiplex.rewarming(name)).cloned().collect();
         let (substream, first) = self.multiplex.open(kind, Removals::Named);
-        substream.interest.check_growth(kind, subscribe.len())?;
+        substream.interest.check_growth(kind, subscribe.iter())?;
         let answer = substream.answer(&nonce, error);
         // "The server must honor changes to the subscription state even if the nonce is stale."
         if first && subscribe.is_empty() && unsubscribe.is_empty() {
@@ -115,8 +118,17 @@ impl Stream {
                     substream.ledger.recall(name, version);
                 }
             }
+            rewarming.iter().for_each(|name| substream.renew(name));
+            self.multiplex.resume();
         }
         Ok(answer)
+    }
+
+    /// No more first requests are to be expected. For a client that brought versions along removals of clusters and
+    /// endpoints wait until it has asked for listeners, routes and extensions (rule 4); one that will not ask for all of
+    /// these must be released by whoever has a clock.
+    pub fn end_opening(&mut self) {
+        self.multiplex.end_opening();
     }
 
     /// The next response, if there is one to send now. To be asked until it says `None`, after every request and for every

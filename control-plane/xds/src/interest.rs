@@ -21,6 +21,14 @@ pub enum ProtocolError {
         /// How many names it would be.
         names: usize,
     },
+    /// The client says that it holds more than it could be subscribed to.
+    #[error("brings versions of {names} resources of {}, more than the {MAX_NAMES} that are served", kind.url())]
+    TooManyVersions {
+        /// The type.
+        kind: ResourceType,
+        /// How many there are.
+        names: usize,
+    },
 }
 
 /// A subscription: names, the wildcard, or both.
@@ -62,13 +70,21 @@ impl Interest {
         self.wildcard || self.names.contains(name)
     }
 
-    /// Refuses growth beyond [`MAX_NAMES`].
-    pub(crate) fn check_growth(&self, kind: ResourceType, added: usize) -> Result<(), ProtocolError> {
-        let names = self.names.len().saturating_add(added);
-        if added > 0 && names > MAX_NAMES {
-            Err(ProtocolError::TooManyNames { kind, names })
-        } else {
+    /// Refuses growth beyond [`MAX_NAMES`]. A name that is subscribed to already is no growth.
+    pub(crate) fn check_growth<'a>(
+        &self,
+        kind: ResourceType,
+        added: impl ExactSizeIterator<Item = &'a String>,
+    ) -> Result<(), ProtocolError> {
+        if self.names.len().saturating_add(added.len()) <= MAX_NAMES {
+            return Ok(());
+        }
+        let new: BTreeSet<&String> = added.filter(|name| !self.names.contains(*name)).collect();
+        let names = self.names.len().saturating_add(new.len());
+        if new.is_empty() || names <= MAX_NAMES {
             Ok(())
+        } else {
+            Err(ProtocolError::TooManyNames { kind, names })
         }
     }
 }

@@ -79,6 +79,15 @@ impl Ledger {
         self.owed.insert(name.to_owned());
     }
 
+    /// What is held under the name has to be sent again, and even if it was refused before. Unlike [`Ledger::owe`] this
+    /// answers no question: should it not exist any more, its removal waits like any other.
+    pub(crate) fn renew(&mut self, name: &str) {
+        self.refused.retain(|members| !members.contains_key(name));
+        if self.holds(name) {
+            self.holdings.insert(name.to_owned(), Holding::Unknown);
+        }
+    }
+
     /// Everything held has to be sent again.
     pub(crate) fn owe_everything(&mut self) {
         self.refused.clear();

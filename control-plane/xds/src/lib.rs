@@ -23,8 +23,13 @@
 //! 4. Removals of clusters wait until listeners, routes and extensions are all sent and *accepted*: a client that refused
 //!    its new routes still uses the old ones, and the clusters behind them. (State of the world has no removals on the wire:
 //!    there a removed cluster simply stays in the responses for as long.) Removals of endpoints wait for the same, and for
-//!    the answer to the removal of their clusters.
+//!    the answer to the removal of their clusters. A delta client that brought versions along may use routes that it has
+//!    not asked for yet, so there removals also wait until it has asked for all three, or until the transport ends the
+//!    opening ([`delta::Stream::end_opening`]).
 //! 5. A NACK counts as an answer for rules 2 and 3, so one bad resource does not freeze the rest.
+//!
+//! What is removed from a *route* while an extension still leads to it is beyond these rules, since bodies are opaque here:
+//! whoever builds snapshots keeps it in them until the extension has changed.
 //!
 //! An answer to a question goes at once: a name that is subscribed to and does not exist is reported as removed whatever
 //! rule 4 says.

@@ -17,6 +17,19 @@ pub(crate) struct Multiplex {
     nonces: u64,
     /// Clusters changed on this stream whose endpoints have not been sent since.
     rewarming: BTreeSet<String>,
+    opening: Opening,
+}
+
+/// Whether a type that has not been asked for may yet turn out to be in use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Opening {
+    /// The client is new, as far as is known: it uses nothing that it has not asked for.
+    #[default]
+    New,
+    /// It holds something from an earlier stream, so it may hold of any type.
+    Resuming,
+    /// What it has not asked for by now it does not use.
+    Over,
 }
 
 impl Multiplex {
@@ -35,6 +48,18 @@ impl Multiplex {
 
     pub(crate) fn get_mut(&mut self, kind: ResourceType) -> Option<&mut Substream> {
         self.substreams.get_mut(&kind)
+    }
+
+    /// The client has brought something along.
+    pub(crate) fn resume(&mut self) {
+        if self.opening == Opening::New {
+            self.opening = Opening::Resuming;
+        }
+    }
+
+    /// The client has had the time to ask for all it uses.
+    pub(crate) fn end_opening(&mut self) {
+        self.opening = Opening::Over;
     }
 
     /// Whether the endpoints of that name are awaited by a cluster, whatever version of them the client holds.
@@ -76,11 +101,12 @@ impl Multiplex {
     /// Rule 4.
     fn may_remove(&self, kind: ResourceType, snapshot: &Snapshot) -> bool {
         let referrers_accepted = || {
-            REFERRERS.into_iter().all(|referrer| {
-                let refused = self
-                    .get(referrer)
-                    .is_some_and(|substream| substream.ledger.stands_refused());
-                !refused && !self.in_flight(referrer) && !self.unsent(referrer, snapshot)
+            REFERRERS.into_iter().all(|referrer| match self.get(referrer) {
+                None => self.opening != Opening::Resuming,
+                Some(substream) => {
+                    let refused = substream.ledger.stands_refused();
+                    !refused && !substream.in_flight() && !self.unsent(referrer, snapshot)
+                }
             })
         };
         match kind {
@@ -143,7 +169,7 @@ impl Multiplex {
         if let (Some(endpoints), Some(set)) = (endpoints, snapshot.set(ResourceType::Endpoints)) {
             for name in &changed {
                 if endpoints.interest.wants(name) && set.get(name).is_some() {
-                    endpoints.owe(name);
+                    endpoints.renew(name);
                 }
             }
         }

@@ -148,17 +148,8 @@ impl ResourceSet {
     /// A set; of two resources with one name the later wins.
     pub fn new(resources: impl IntoIterator<Item = Resource>) -> Self {
         let resources: BTreeMap<_, _> = resources.into_iter().map(|r| (r.name.clone(), Arc::new(r))).collect();
-        let mut digest = Sha256::new();
-        for resource in resources.values() {
-            digest.update(resource.name.as_bytes());
-            digest.update([0]);
-            digest.update(resource.version.as_str());
-            digest.update([0]);
-        }
-        Self {
-            resources,
-            version: Version::from_digest(digest),
-        }
+        let version = Version::over(resources.values());
+        Self { resources, version }
     }
 
     /// Content hash over names and versions.

@@ -96,7 +96,7 @@ impl Stream {
         let mut wanted: BTreeSet<String> = names.into_iter().collect();
         let gone: Vec<String> = substream.interest.names().difference(&wanted).cloned().collect();
         let new: Vec<String> = wanted.difference(substream.interest.names()).cloned().collect();
-        substream.interest.check_growth(kind, new.len())?;
+        substream.interest.check_growth(kind, new.iter())?;
         let answer = substream.answer(&nonce, error);
         if !wanted.is_empty() {
             self.named.insert(kind);

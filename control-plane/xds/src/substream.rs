@@ -30,6 +30,8 @@ pub(crate) struct Substream {
     holding: bool,
     /// The next response goes even if it is empty.
     must_answer: bool,
+    /// The client brought versions along, and it is not known yet whether they are what is served.
+    resuming: bool,
 }
 
 impl Substream {
@@ -44,6 +46,7 @@ impl Substream {
             dirty: true,
             holding: false,
             must_answer: false,
+            resuming: false,
         }
     }
 
@@ -77,6 +80,7 @@ impl Substream {
     /// The client brought versions along; there is nothing that it waits for.
     pub(crate) fn brought_along(&mut self) {
         self.must_answer = false;
+        self.resuming = true;
     }
 
     /// The client holds exactly this set, and says so by its version.
@@ -91,6 +95,12 @@ impl Substream {
     /// The name gets an answer whatever the client holds.
     pub(crate) fn owe(&mut self, name: &str) {
         self.ledger.owe(name);
+        self.dirty = true;
+    }
+
+    /// What the client holds under the name has to be sent again.
+    pub(crate) fn renew(&mut self, name: &str) {
+        self.ledger.renew(name);
         self.dirty = true;
     }
 
@@ -130,9 +140,10 @@ impl Substream {
         !self.dirty && !self.holding
     }
 
-    /// Whether the client lacks something of the set.
+    /// Whether the client lacks something of the set, or holds what is no longer in it. Asked of listeners, routes and
+    /// extensions, whose removals never wait.
     pub(crate) fn unsent(&self, set: &ResourceSet) -> bool {
-        self.dirty && (self.must_answer || !self.ledger.plan(&self.interest, set, true).is_empty())
+        self.dirty && (self.must_answer || !self.ledger.plan(&self.interest, set, false).is_empty())
     }
 
     /// What to send now; `None` if there is nothing.
@@ -140,6 +151,11 @@ impl Substream {
         let plan = self.ledger.plan(&self.interest, set, hold);
         self.holding = !plan.held.is_empty();
         if plan.is_empty() && !self.must_answer {
+            if self.resuming && !self.holding {
+                // What it brought along is what is served.
+                self.acked = Some(set.version().clone());
+            }
+            self.resuming = false;
             self.ledger.settle();
             self.dirty = false;
             return None;
@@ -156,6 +172,7 @@ impl Substream {
             members,
         });
         self.must_answer = false;
+        self.resuming = false;
         self.dirty = false;
     }
 

@@ -6,6 +6,8 @@ use kilocard_xds::{delta, sotw};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+/// What clusters and endpoints must be in place for.
+const REFERRERS: [ResourceType; 3] = [ResourceType::Listener, ResourceType::Route, ResourceType::Extension];
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 
 #[derive(Clone, Debug)]
@@ -17,6 +19,8 @@ enum Step {
     /// The client answers the oldest response of the type; `true` refuses it.
     Answer(ResourceType, bool),
     Reconnect,
+    /// Nothing more is to be expected of the client that has reconnected.
+    EndOpening,
 }
 
 fn kind() -> impl Strategy<Value = ResourceType> {
@@ -30,6 +34,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (kind(), 0..=NAMES.len()).prop_map(|(k, n)| Step::Unsubscribe(k, n)),
         6 => (kind(), prop::bool::weighted(0.25)).prop_map(|(k, refuse)| Step::Answer(k, refuse)),
         1 => Just(Step::Reconnect),
+        1 => Just(Step::EndOpening),
     ]
 }
 
@@ -91,6 +96,10 @@ struct Cache {
     refused: Option<Contents>,
     /// Whether the client has asked for something since the last response was sent.
     asked: bool,
+    /// Names asked about and not answered yet: that they do not exist may be said at any time.
+    questions: BTreeSet<String>,
+    /// State of the world: what the last response on this stream named, as far as it is still wanted.
+    told: BTreeSet<String>,
 }
 
 impl Cache {
@@ -148,10 +157,66 @@ impl Client {
                 Some(&message.contents),
                 "a refused response again"
             );
+            self.check_order(&message);
+            let cache = self.caches.get_mut(&message.kind).expect("checked above");
             cache.refused = None;
             cache.asked = false;
+            cache.questions.clear();
+            cache.told = message.contents.keys().cloned().collect();
             cache.inbox.push_back(message);
         }
+    }
+
+    /// Rules 2 and 4 of the crate's documentation, from the client's side.
+    fn check_order(&self, message: &Message) {
+        let unanswered = |kind: &ResourceType| self.caches.get(kind).is_some_and(|cache| !cache.inbox.is_empty());
+        let (cluster, endpoints) = (ResourceType::Cluster, ResourceType::Endpoints);
+        if REFERRERS.contains(&message.kind) {
+            assert!(!unanswered(&cluster) && !unanswered(&endpoints), "rule 2: {message:?}");
+            return;
+        }
+        let cache = &self.caches[&message.kind];
+        let removed: Vec<&String> = if !self.sotw {
+            let removed = message.contents.iter().filter(|(_, version)| version.is_none());
+            removed
+                .map(|(name, _)| name)
+                .filter(|name| !cache.questions.contains(*name))
+                .collect()
+        } else if message.kind.full_state() {
+            cache
+                .told
+                .iter()
+                .filter(|name| !message.contents.contains_key(*name) && !cache.questions.contains(*name))
+                .collect()
+        } else {
+            return;
+        };
+        if removed.is_empty() {
+            return;
+        }
+        assert!(
+            message.kind != endpoints || !unanswered(&cluster),
+            "rule 4, clusters unanswered: {message:?}"
+        );
+        for kind in REFERRERS {
+            assert!(!unanswered(&kind), "rule 4, {kind:?} unanswered: {message:?}");
+            let Some(cache) = self.caches.get(&kind) else { continue };
+            assert!(cache.refused.is_none(), "rule 4, {kind:?} refused: {message:?}");
+            for resource in self.served.get(&kind).into_iter().flat_map(ResourceSet::iter) {
+                assert!(
+                    !cache.wants(&resource.name) || cache.held.get(&resource.name) == Some(&resource.version),
+                    "rule 4, {kind:?} {} is not what is served: {message:?}",
+                    resource.name
+                );
+            }
+        }
+    }
+
+    fn end_opening(&mut self) {
+        if let Server::Delta(stream) = &mut self.server {
+            stream.end_opening();
+        }
+        self.listen();
     }
 
     /// A request without an answer: subscriptions only.
@@ -201,6 +266,7 @@ impl Client {
         cache.interest.insert(name.to_owned());
         cache.refused = None;
         cache.asked = true;
+        cache.questions.insert(name.to_owned());
         self.say(kind, vec![name.to_owned()], vec![]);
     }
 
@@ -213,6 +279,11 @@ impl Client {
             cache
                 .held
                 .retain(|name, _| interest.contains("*") || interest.contains(name));
+            cache
+                .told
+                .retain(|name| interest.contains("*") || interest.contains(name));
+            // Whether it is in the wildcard is answered.
+            cache.questions.insert(name.to_owned());
             cache.refused = None;
             cache.asked = true;
             self.say(kind, vec![], vec![name.to_owned()]);
@@ -266,6 +337,13 @@ impl Client {
             cache.inbox.clear();
             cache.nonce.clear();
             cache.refused = None;
+            cache.told.clear();
+            cache.questions = cache
+                .interest
+                .iter()
+                .filter(|name| !cache.held.contains_key(*name))
+                .cloned()
+                .collect();
             if cache.interest.is_empty() {
                 // Silence: an empty list would mean everything.
                 self.caches.remove(&kind);
@@ -297,6 +375,7 @@ impl Client {
             Step::Unsubscribe(kind, index) => self.unsubscribe(kind, name(index)),
             Step::Answer(kind, refuse) => self.answer(kind, refuse),
             Step::Reconnect => self.reconnect(),
+            Step::EndOpening => self.end_opening(),
         }
     }
 
@@ -312,6 +391,7 @@ impl Client {
 
     /// Serves everything anew, so that no refusal stands, then takes a part away; the client accepts all of it.
     fn finish(&mut self) {
+        self.end_opening();
         for (content, partial) in [(100_u8, false), (200, true)] {
             for (round, kind) in ResourceType::ALL.into_iter().enumerate() {
                 let resources = NAMES

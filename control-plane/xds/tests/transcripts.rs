@@ -8,6 +8,7 @@
 //!   State of the world: bare words are the names; `claim:now` is the version served now, `claim:x` the version `x`.
 //! - `server CDS #1 a@1 b@2 -c`: the response expected next, `-c` for removed. After a `serve` or `client` line the `server`
 //!   lines that follow must be exactly what the machine says.
+//! - `opening over`: whoever has a clock ends the opening of the stream.
 //! - `report CDS acked|unacked idle|waiting [nack:why]`: the operator's view.
 
 use kilocard_xds::report::TypeReport;
@@ -203,6 +204,12 @@ impl Replay {
                     self.client(kind(of), rest);
                     self.listen();
                 }
+                "opening" => {
+                    if let Machine::Delta(stream) = &mut self.machine {
+                        stream.end_opening();
+                    }
+                    self.listen();
+                }
                 "server" => {
                     let expected = words.get(1..).expect("checked above").join(" ");
                     assert_eq!(self.said.pop_front().as_deref(), Some(expected.as_str()), "{place}");
@@ -243,6 +250,8 @@ transcripts! {
         a_subscription_is_always_answered
         the_wildcard_and_names_live_side_by_side
         a_reconnecting_client_gets_only_what_changed
+        a_reconnecting_client_keeps_what_its_routes_refer_to
+        a_reconnecting_client_without_routes_is_not_waited_for_for_ever
         endpoints_follow_a_changed_cluster
         make_before_break
         what_was_refused_keeps_its_clusters
@@ -275,6 +284,17 @@ fn a_subscription_beyond_all_measure_is_an_error() {
         ..delta::Request::new(ResourceType::Endpoints)
     };
     let error = delta.on_request(request).expect_err("one too many");
+    let again = delta::Request {
+        subscribe: names(0..kilocard_xds::MAX_NAMES),
+        ..delta::Request::new(ResourceType::Endpoints)
+    };
+    assert!(delta.on_request(again).is_ok(), "what is subscribed to is no growth");
+    let versions = names(0..kilocard_xds::MAX_NAMES + 1).into_iter();
+    let request = delta::Request {
+        initial_versions: versions.map(|name| (name, Version::from("v"))).collect(),
+        ..delta::Request::new(ResourceType::Cluster)
+    };
+    assert!(delta::Stream::new().on_request(request).is_err());
     assert!(error.to_string().contains("subscribe to \"*\" instead"), "{error}");
     let request = sotw::Request {
         names: names(0..100_001),

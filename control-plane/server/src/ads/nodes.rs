@@ -4,26 +4,52 @@ use kilocard_registry::report::{NackReport, NodeReport, NodeTypeReport};
 use kilocard_xds::report::{Answer, TypeReport};
 use kilocard_xds::snapshot::ResourceType;
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// The registry of open streams. Cloning shares it.
+/// The registry of open streams. Cloning shares it. Locked as a whole only when a stream comes or goes and when someone
+/// reads it: a message touches the lock of its stream and the counters, which are atomic.
 #[derive(Clone, Debug, Default)]
 pub struct Nodes {
-    inner: Arc<Mutex<Inner>>,
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    streams: Mutex<Streams>,
+    types: BTreeMap<ResourceType, Counting>,
 }
 
 #[derive(Debug, Default)]
-struct Inner {
-    next_stream: u64,
-    streams: BTreeMap<u64, Entry>,
-    types: BTreeMap<ResourceType, TypeCounters>,
+struct Streams {
+    last: u64,
+    open: BTreeMap<u64, Arc<Entry>>,
 }
 
 #[derive(Debug)]
 struct Entry {
     node: String,
     protocol: &'static str,
-    types: Vec<TypeReport>,
+    types: Mutex<Vec<TypeReport>>,
+}
+
+#[derive(Debug, Default)]
+struct Counting {
+    responses: AtomicU64,
+    acks: AtomicU64,
+    nacks: AtomicU64,
+}
+
+impl Default for Inner {
+    fn default() -> Self {
+        Self {
+            streams: Mutex::default(),
+            types: ResourceType::ALL
+                .into_iter()
+                .map(|kind| (kind, Counting::default()))
+                .collect(),
+        }
+    }
 }
 
 /// What `/metrics` counts.
@@ -31,7 +57,7 @@ struct Entry {
 pub struct AdsCounters {
     /// Streams open now.
     pub connected_streams: usize,
-    /// Since the start, by type; a type appears once it has been used.
+    /// Since the start, by type.
     pub types: BTreeMap<ResourceType, TypeCounters>,
 }
 
@@ -49,85 +75,101 @@ pub struct TypeCounters {
 impl Nodes {
     /// All open streams, sorted by node id. A node with several streams appears once for each.
     pub fn report(&self) -> Vec<NodeReport> {
-        let mut nodes: Vec<NodeReport> = self.lock().streams.values().map(Entry::report).collect();
+        let open: Vec<Arc<Entry>> = lock(&self.inner.streams).open.values().cloned().collect();
+        let mut nodes: Vec<NodeReport> = open.iter().map(|entry| entry.report()).collect();
         nodes.sort_by(|a, b| a.id.cmp(&b.id));
         nodes
     }
 
     /// For `/metrics`.
     pub fn counters(&self) -> AdsCounters {
-        let inner = self.lock();
+        let types = self.inner.types.iter();
         AdsCounters {
-            connected_streams: inner.streams.len(),
-            types: inner.types.clone(),
+            connected_streams: lock(&self.inner.streams).open.len(),
+            types: types.map(|(kind, counting)| (*kind, counting.read())).collect(),
         }
     }
 
     /// Registers a stream until the result is dropped.
     pub(super) fn connect(&self, node: String, protocol: &'static str) -> Connection {
-        let mut inner = self.lock();
-        inner.next_stream += 1;
-        let stream = inner.next_stream;
-        inner.streams.insert(
-            stream,
-            Entry {
-                node,
-                protocol,
-                types: Vec::new(),
-            },
-        );
+        let entry = Arc::new(Entry {
+            node,
+            protocol,
+            types: Mutex::default(),
+        });
+        let mut streams = lock(&self.inner.streams);
+        streams.last += 1;
+        let stream = streams.last;
+        streams.open.insert(stream, Arc::clone(&entry));
         Connection {
-            nodes: self.clone(),
+            nodes: Arc::clone(&self.inner),
             stream,
+            entry,
         }
     }
+}
 
-    /// Nothing under this lock can leave it half done, so a poisoned one is as good as any.
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+/// Nothing under these locks can be left half done, so a poisoned one is as good as any.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// One registered stream.
 #[derive(Debug)]
 pub(super) struct Connection {
-    nodes: Nodes,
+    nodes: Arc<Inner>,
     stream: u64,
+    entry: Arc<Entry>,
 }
 
 impl Connection {
+    /// Takes the stream's new state.
+    pub(super) fn rests(&self, types: Vec<TypeReport>) {
+        *lock(&self.entry.types) = types;
+    }
+
     /// Counts a response and takes the stream's new state.
     pub(super) fn responded(&self, kind: ResourceType, types: Vec<TypeReport>) {
-        self.update(kind, types, |counters| counters.responses += 1);
+        self.count(kind, |counting| Some(&counting.responses));
+        self.rests(types);
     }
 
     /// Counts an answer and takes the stream's new state.
     pub(super) fn answered(&self, kind: ResourceType, answer: &Answer, types: Vec<TypeReport>) {
-        self.update(kind, types, |counters| match answer {
-            Answer::None => {}
-            Answer::Ack(_) => counters.acks += 1,
-            Answer::Nack(_) => counters.nacks += 1,
+        self.count(kind, |counting| match answer {
+            Answer::None => None,
+            Answer::Ack(_) => Some(&counting.acks),
+            Answer::Nack(_) => Some(&counting.nacks),
         });
+        self.rests(types);
     }
 
-    fn update(&self, kind: ResourceType, types: Vec<TypeReport>, count: impl FnOnce(&mut TypeCounters)) {
-        let mut inner = self.nodes.lock();
-        count(inner.types.entry(kind).or_default());
-        if let Some(entry) = inner.streams.get_mut(&self.stream) {
-            entry.types = types;
+    fn count(&self, kind: ResourceType, which: impl FnOnce(&Counting) -> Option<&AtomicU64>) {
+        if let Some(counter) = self.nodes.types.get(&kind).and_then(which) {
+            counter.fetch_add(1, Ordering::Relaxed);
         }
     }
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        self.nodes.lock().streams.remove(&self.stream);
+        lock(&self.nodes.streams).open.remove(&self.stream);
+    }
+}
+
+impl Counting {
+    fn read(&self) -> TypeCounters {
+        TypeCounters {
+            responses: self.responses.load(Ordering::Relaxed),
+            acks: self.acks.load(Ordering::Relaxed),
+            nacks: self.nacks.load(Ordering::Relaxed),
+        }
     }
 }
 
 impl Entry {
     fn report(&self) -> NodeReport {
-        let mut types: Vec<NodeTypeReport> = self.types.iter().map(type_report).collect();
+        let mut types: Vec<NodeTypeReport> = lock(&self.types).iter().map(type_report).collect();
         types.sort_by(|a, b| a.type_url.cmp(&b.type_url));
         NodeReport {
             id: self.node.clone(),

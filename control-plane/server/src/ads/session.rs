@@ -11,9 +11,13 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tonic::{Status, Streaming};
 
-/// How long the first response waits after the first request. A reconnecting client asks for all its types in one go; if its
-/// clusters were answered before its routes are known, a cluster could be removed that its routes still refer to.
+/// How long the first response waits after the first request. A reconnecting client asks for all its types in one go, and is
+/// answered best when all are known. In the state of the world, where the first response of a type says all that there is,
+/// clusters that only the client knows of go with it, so its routes had better be known by then.
 const OPENING: Duration = Duration::from_millis(20);
+/// How long a delta client that brought versions along is waited for with removals, see [`kilocard_xds`], rule 4: one that
+/// asks for its types more slowly keeps what its routes refer to, and one that never asks for some does not keep it for ever.
+const FIRST_REQUESTS: Duration = Duration::from_secs(1);
 
 /// Delta or state of the world, in protobuf.
 pub(super) trait Protocol: Send + 'static {
@@ -26,6 +30,8 @@ pub(super) trait Protocol: Send + 'static {
     fn type_url(request: &Self::Request) -> &str;
     fn on_request(&mut self, kind: ResourceType, request: Self::Request) -> Result<Answer, ProtocolError>;
     fn next_response(&mut self, snapshot: &Snapshot) -> Option<(ResourceType, Self::Response)>;
+    /// No more first requests are to be expected.
+    fn end_opening(&mut self) {}
     fn report(&self) -> Vec<TypeReport>;
 }
 
@@ -96,9 +102,10 @@ impl<P: Protocol> Session<P> {
     ) -> Result<&'static str, Status> {
         let mut snapshots = ads.snapshots.clone();
         let opening = tokio::time::sleep(OPENING);
-        tokio::pin!(opening);
+        let first_requests = tokio::time::sleep(FIRST_REQUESTS);
+        tokio::pin!(opening, first_requests);
         // `due`: something may have to be sent. `publishing`: there may be further snapshots.
-        let (mut opened, mut due, mut publishing) = (false, true, true);
+        let (mut opened, mut complete, mut due, mut publishing) = (false, false, true, true);
         loop {
             tokio::select! {
                 // Requests before responses: what lies there already is known before the machine speaks.
@@ -117,6 +124,10 @@ impl<P: Protocol> Session<P> {
                     due = true;
                 }
                 () = &mut opening, if !opened => opened = true,
+                () = &mut first_requests, if !complete => {
+                    self.protocol.end_opening();
+                    (complete, due) = (true, true);
+                }
                 room = responses.reserve(), if due && opened => {
                     let Ok(room) = room else { return Ok("connection lost") };
                     let snapshot = snapshots.borrow_and_update().clone();
@@ -142,7 +153,7 @@ impl<P: Protocol> Session<P> {
         let answer = self
             .protocol
             .on_request(kind, request)
-            .map_err(|error @ ProtocolError::TooManyNames { .. }| Status::resource_exhausted(error.to_string()))?;
+            .map_err(|error: ProtocolError| Status::resource_exhausted(error.to_string()))?;
         match &answer {
             Answer::Nack(nack) => tracing::warn!(
                 node = self.node,
@@ -159,7 +170,11 @@ impl<P: Protocol> Session<P> {
     }
 
     fn next_response(&mut self, snapshot: &Snapshot) -> Option<P::Response> {
-        let (kind, response) = self.protocol.next_response(snapshot)?;
+        let Some((kind, response)) = self.protocol.next_response(snapshot) else {
+            // That there is nothing to send may itself be news: the client has all that is served.
+            self.connection.rests(self.protocol.report());
+            return None;
+        };
         self.connection.responded(kind, self.protocol.report());
         Some(response)
     }

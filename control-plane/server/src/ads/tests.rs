@@ -266,6 +266,12 @@ async fn a_reconnecting_client_that_has_everything_gets_nothing_until_something_
     // Another type's answer proves that the machine has spoken and had nothing to say of clusters.
     proxy.send(request(ResourceType::Listener)).await;
     assert_eq!(proxy.response().await.type_url, ResourceType::Listener.url());
+    // What it brought along is what is served: reports say so.
+    plane
+        .until("up to date", |report| {
+            only_type(report).is_some_and(|t| t.acked_version == Some(first.system_version_info.clone()))
+        })
+        .await;
     plane.serve(ResourceType::Cluster, &[("a", "1"), ("b", "2")]);
     let next = proxy.response().await;
     assert_eq!(

@@ -64,6 +64,10 @@ impl Protocol for delta::Stream {
         Some((response.kind, message))
     }
 
+    fn end_opening(&mut self) {
+        delta::Stream::end_opening(self);
+    }
+
     fn report(&self) -> Vec<TypeReport> {
         delta::Stream::report(self)
     }
