@@ -1,10 +1,12 @@
 //! Workers that come and go under load.
 
 use anyhow::{Context, Result, ensure};
+use kilocard_registry::layout::Key;
 use kilocard_testbed::harness::Testbed;
 use kilocard_testbed::harness::worker::WorkerSpec;
 use kilocard_testbed::load::Load;
 use kilocard_testbed::outage::{self, KillVerdict};
+use kilocard_testbed::poll::{self, DEADLINE};
 use kilocard_testbed::starter::{self, V1_B};
 use kilocard_testbed::tally;
 use std::fs;
@@ -21,6 +23,7 @@ async fn a_worker_that_drains_loses_no_request_and_one_that_is_killed_only_those
     traffic_follows_the_reported_weights(&testbed).await?;
     sigterm_drains(&mut testbed).await?;
     testbed.start_worker(starter::v1_b()).await?;
+    a_record_that_somebody_deleted_comes_back(&mut testbed).await?;
     sigkill_costs_only_what_was_in_flight(&mut testbed).await?;
     testbed.finish().await
 }
@@ -61,6 +64,22 @@ async fn sigterm_drains(testbed: &mut Testbed) -> Result<()> {
     testbed.envoy().await_endpoint(address, false).await?;
     load.await_served(20, Instant::now()).await?;
     outage::ensure_unharmed(load).await
+}
+
+async fn a_record_that_somebody_deleted_comes_back(testbed: &mut Testbed) -> Result<()> {
+    let key = testbed.layout().key(&Key::Worker(V1_B.to_owned()));
+    let mut etcd = testbed.etcd().client().await?;
+    let deleted = etcd.delete(key.as_str(), None).await?;
+    ensure!(deleted.deleted() == 1, "{key} was there");
+    poll::until("the record to come back under a lease", DEADLINE, async || {
+        let found = etcd.get(key.as_str(), None).await?;
+        let record = found.kvs().first().context("it is not there")?;
+        ensure!(record.lease() != 0, "it has no lease");
+        Ok(())
+    })
+    .await?;
+    let address = testbed.worker(V1_B)?.grpc().context("it serves")?;
+    testbed.envoy().await_endpoint(address, true).await
 }
 
 async fn sigkill_costs_only_what_was_in_flight(testbed: &mut Testbed) -> Result<()> {
