@@ -1,6 +1,7 @@
 //! From records in etcd to validated values: pure, with a reason for every refusal.
 
 use crate::model::Worker;
+use kilocard_policy::config::is_name;
 use kilocard_registry::device::DeviceRecord;
 use kilocard_registry::layout::DeviceId;
 use kilocard_registry::worker::WorkerRecord;
@@ -124,17 +125,6 @@ fn address(text: &str) -> Result<SocketAddr, InvalidRecord> {
         return Err(invalid("is the unspecified address, to which nobody can connect"));
     }
     Ok(address)
-}
-
-/// The grammar of model and version names: `[a-z0-9]([a-z0-9._-]{0,62})`, the one that policy documents follow.
-fn is_name(name: &str) -> bool {
-    let word = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-    let bytes = name.as_bytes();
-    bytes.len() <= 63
-        && bytes.first().is_some_and(|first| word(*first))
-        && bytes
-            .iter()
-            .all(|byte| word(*byte) || matches!(byte, b'.' | b'_' | b'-'))
 }
 
 #[cfg(test)]
