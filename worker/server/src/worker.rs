@@ -33,6 +33,10 @@ const MAX_STREAMS: u32 = 256;
 /// The largest header list of a request. Validation lets 32 KiB through unless told otherwise and Envoy up to 192 KiB;
 /// hyper's own 16 KiB would answer those with a bare 431, and end the whole connection over the largest.
 const MAX_HEADER_BYTES: u32 = 256 << 10;
+/// Streams that the peer reset before they were looked at. The peer is a proxy that multiplexes all its clients over one
+/// connection and guards itself against rapid resets: with the default of 20, one client that cancels a burst of requests
+/// would have the connection closed under all others.
+const MAX_RESETS: usize = 10_000;
 /// How long etcd has to let this worker go; it must not hold up the end, and the lease runs out by itself.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// A client that vanished without closing is noticed within these two together.
@@ -138,6 +142,7 @@ impl Worker {
             .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
             .max_concurrent_streams(Some(MAX_STREAMS))
             .http2_max_header_list_size(Some(MAX_HEADER_BYTES))
+            .http2_max_pending_accept_reset_streams(Some(MAX_RESETS))
             .add_service(health_service)
             .add_service(service);
         let incoming = TcpIncoming::from(grpc).with_nodelay(Some(true));

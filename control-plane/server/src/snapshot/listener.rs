@@ -74,7 +74,8 @@ fn connection_manager(options: &BuildOptions) -> HttpConnectionManager {
         codec_type: CodecType::Auto.into(),
         route_specifier: Some(RouteSpecifier::Rds(rds)),
         http_filters: vec![decision_filter(), router()],
-        // The peer is the client; its x-envoy-* headers are stripped, and no address range is trusted for being private.
+        // The peer is the client, and no address range is trusted for being private: its x-envoy-* headers are stripped.
+        // Envoy trusts 127.0.0.1 all the same; for that the filter strips them too.
         use_remote_address: truth(true),
         internal_address_config: Some(InternalAddressConfig::default()),
         common_http_protocol_options: Some(HttpProtocolOptions {
