@@ -11,7 +11,9 @@ use kilocard_testbed::starter::{self, V1_B};
 use kilocard_testbed::tally;
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
+use tokio::task::JoinSet;
 
 const LANES: usize = 4;
 const V1: [(&str, &str); 1] = [("x-model-version", "v1")];
@@ -21,6 +23,7 @@ async fn a_worker_that_drains_loses_no_request_and_one_that_is_killed_only_those
     let builder = Testbed::builder("e2e-workers").policy(starter::routing(0));
     let mut testbed = builder.worker(starter::v1_a()).worker(starter::v1_b()).start().await?;
     traffic_follows_the_reported_weights(&testbed).await?;
+    cancelled_calls_harm_nobody(&testbed).await?;
     sigterm_drains(&mut testbed).await?;
     testbed.start_worker(starter::v1_b()).await?;
     a_record_that_somebody_deleted_comes_back(&mut testbed).await?;
@@ -54,6 +57,24 @@ async fn traffic_follows_the_reported_weights(testbed: &Testbed) -> Result<()> {
         "an H100 weighs more than an A100"
     );
     Ok(())
+}
+
+/// All clients share Envoy's connection to a worker: what one of them cancels must not close it.
+async fn cancelled_calls_harm_nobody(testbed: &Testbed) -> Result<()> {
+    const BURST: usize = 100;
+    let load = Load::start(testbed.gateway(), LANES, &V1).await?;
+    let impatient = Arc::new(testbed.client().await?);
+    for _ in 0..10 {
+        let mut calls = JoinSet::new();
+        for _ in 0..BURST {
+            let client = impatient.clone();
+            calls.spawn(async move { client.infer(&["cancelled"], &V1).await });
+        }
+        // The first answer says that the burst has been sent; the rest is dropped.
+        calls.join_next().await;
+    }
+    load.await_served(20, Instant::now()).await?;
+    outage::ensure_unharmed(load).await
 }
 
 async fn sigterm_drains(testbed: &mut Testbed) -> Result<()> {
