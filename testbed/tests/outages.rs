@@ -5,6 +5,7 @@ use etcd_client::{Client as EtcdClient, CompactionOptions, ResponseHeader};
 use kilocard_registry::layout::{Key, PolicyId};
 use kilocard_testbed::effect::{Probe, raise_share};
 use kilocard_testbed::harness::Testbed;
+use kilocard_testbed::harness::worker::WorkerSpec;
 use kilocard_testbed::load::Load;
 use kilocard_testbed::outage;
 use kilocard_testbed::poll::{self, DEADLINE};
@@ -20,6 +21,20 @@ const OUTAGE: Duration = Duration::from_secs(4);
 async fn small_mesh(name: &str) -> Result<Testbed> {
     let builder = Testbed::builder(name).policy(starter::routing(10));
     builder.worker(starter::v1_a()).worker(starter::v2()).start().await
+}
+
+/// One in which no lease runs out, however long etcd is kept busy.
+async fn patient_mesh(name: &str) -> Result<Testbed> {
+    let patient = |spec| WorkerSpec {
+        lease_ttl_s: 120,
+        ..spec
+    };
+    let builder = Testbed::builder(name).policy(starter::routing(10));
+    builder
+        .worker(patient(starter::v1_a()))
+        .worker(patient(starter::v2()))
+        .start()
+        .await
 }
 
 #[tokio::test]
@@ -80,7 +95,7 @@ async fn updates(testbed: &mut Testbed) -> Result<BTreeMap<String, u64>> {
 
 #[tokio::test]
 async fn what_changed_in_a_history_that_etcd_has_compacted_away_still_arrives() -> Result<()> {
-    let mut testbed = small_mesh("e2e-compaction").await?;
+    let mut testbed = patient_mesh("e2e-compaction").await?;
     compacted_while_cut_off(&mut testbed).await?;
     compacted_while_lagging(&mut testbed).await?;
     testbed.finish().await

@@ -232,6 +232,20 @@ impl Ledger {
         }
     }
 
+    /// The response that was refused last told these removals as well.
+    pub(crate) fn refused_too(&mut self, removed: Vec<String>) {
+        match self.refused.last_mut() {
+            Some(members) => members.extend(removed.into_iter().map(|name| (name, None))),
+            // The client has lost interest in all that was in it.
+            None => removed.iter().for_each(|name| self.forget(name)),
+        }
+    }
+
+    /// Whether the client waits for an answer about some name.
+    pub(crate) fn is_asked(&self) -> bool {
+        !self.owed.is_empty()
+    }
+
     fn is_current(&self, resource: &Resource) -> bool {
         matches!(self.holdings.get(&resource.name), Some(Holding::Version(version)) if *version == resource.version)
     }

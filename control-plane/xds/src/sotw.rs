@@ -125,9 +125,17 @@ impl Stream {
     /// new snapshot. For an unchanged snapshot it costs a comparison a type.
     pub fn next_response(&mut self, snapshot: &Snapshot) -> Option<Response> {
         self.check_claims(snapshot);
-        let (kind, plan) = self.multiplex.next(snapshot)?;
-        let set = snapshot.set(kind)?;
-        let (version, resources) = self.contents(kind, set, &plan);
+        let (kind, plan, version, resources) = loop {
+            let (kind, plan) = self.multiplex.next(snapshot)?;
+            let (version, resources) = self.contents(kind, snapshot.set(kind)?, &plan);
+            let substream = self.multiplex.get_mut(kind)?;
+            if kind.full_state() && plan.send.is_empty() && substream.has_refused(&version) {
+                // A removal that is told by absence: the response that was refused told it already.
+                substream.refused_too(plan.remove);
+                continue;
+            }
+            break (kind, plan, version, resources);
+        };
         let nonce = self
             .multiplex
             .commit(kind, version.clone(), (&resources, &plan.remove), snapshot);

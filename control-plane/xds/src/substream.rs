@@ -126,6 +126,17 @@ impl Substream {
         Answer::Nack(nack)
     }
 
+    /// Whether the client's last answer refused this version, and it has not asked for anything since.
+    pub(crate) fn has_refused(&self, version: &Version) -> bool {
+        let refused = self.nack.as_ref().is_some_and(|nack| nack.version == *version);
+        refused && !self.must_answer && !self.ledger.is_asked()
+    }
+
+    /// The refused response told these removals as well.
+    pub(crate) fn refused_too(&mut self, removed: Vec<String>) {
+        self.ledger.refused_too(removed);
+    }
+
     /// Takes notice of the set served now. Costs one comparison when it has not changed.
     pub(crate) fn observe(&mut self, set: &ResourceSet) {
         if self.seen.as_ref() != Some(set.version()) {
