@@ -7,8 +7,7 @@ use serde_json::json;
 
 const STDIN: &[&str] = &["apply", "-f", "-", "--no-wait"];
 
-#[tokio::test]
-async fn policies_are_listed_with_revision_and_verdict() {
+async fn etcd_with_two_policies() -> Etcd {
     let etcd = Etcd::start().await;
     kilocard_with_input(
         etcd.endpoint(),
@@ -16,6 +15,12 @@ async fn policies_are_listed_with_revision_and_verdict() {
         &(routing("a", "a", 10) + "---\n" + &routing("b", "b", 20)),
     )
     .expect(0);
+    etcd
+}
+
+#[tokio::test]
+async fn policies_are_listed_with_revision_and_verdict() {
+    let etcd = etcd_with_two_policies().await;
     let revision = etcd.revision_of("policies/RoutingPolicy/a").await;
     let status = json!({"state": "accepted", "revision": revision, "serving_revision": revision, "errors": []});
     etcd.put("status/policies/RoutingPolicy/a", status).await;
@@ -69,13 +74,7 @@ async fn what_get_prints_as_yaml_apply_finds_unchanged() {
 
 #[tokio::test]
 async fn a_policy_is_deleted_once() {
-    let etcd = Etcd::start().await;
-    kilocard_with_input(
-        etcd.endpoint(),
-        STDIN,
-        &(routing("a", "a", 10) + "---\n" + &routing("b", "b", 20)),
-    )
-    .expect(0);
+    let etcd = etcd_with_two_policies().await;
     let run = kilocard(etcd.endpoint(), &["delete", "routingpolicy", "a", "-o", "json"]).expect(0);
     assert_eq!(run.json()["action"], "deleted");
     assert_eq!(etcd.value("policies/RoutingPolicy/a").await, None);
