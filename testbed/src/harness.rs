@@ -3,12 +3,14 @@
 //! A [`Testbed`] owns them all. [`Testbed::finish`] ends them in order and removes the run's folder; dropping a testbed
 //! instead (an error, a failed assertion) also ends them, and keeps the logs.
 
+pub mod admin;
 pub mod control_plane;
 pub mod envoy;
 pub mod etcd;
 mod reserved_port;
 mod run;
 pub mod static_envoy;
+pub mod upstream;
 pub mod worker;
 
 use crate::client::Client;

@@ -2,7 +2,7 @@
 //! framed.
 
 use anyhow::{Context, Result};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
 use prost::Message;
 use std::net::SocketAddr;
@@ -24,6 +24,15 @@ pub struct Reply {
     pub grpc_status: Option<i32>,
     /// `grpc-message`, percent-decoded.
     pub grpc_message: String,
+    /// The body; of a gRPC reply, its framed messages.
+    pub body: Bytes,
+}
+
+impl Reply {
+    /// A header of the first block, if it is there and text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
 }
 
 /// The headers that every gRPC request has.
@@ -53,7 +62,21 @@ pub async fn send(
     headers: &[(&str, &[u8])],
     message: &impl Message,
 ) -> Result<Reply> {
-    let call = exchange(gateway, method, headers, frame(message)?);
+    let path = format!("/inference.GRPCInferenceService/{method}");
+    request(gateway, (Method::POST, &path), headers, frame(message)?).await
+}
+
+/// Any request over HTTP/2 (`target`: method, path), with these headers, this body and nothing else.
+///
+/// # Errors
+/// See [`call`].
+pub async fn request(
+    gateway: SocketAddr,
+    target: (Method, &str),
+    headers: &[(&str, &[u8])],
+    body: Bytes,
+) -> Result<Reply> {
+    let call = exchange(gateway, target, headers, body);
     tokio::time::timeout(DEADLINE, call).await.context("no reply in time")?
 }
 
@@ -66,15 +89,20 @@ fn frame(message: &impl Message) -> Result<Bytes> {
     Ok(frame.into())
 }
 
-async fn exchange(gateway: SocketAddr, method: &str, headers: &[(&str, &[u8])], message: Bytes) -> Result<Reply> {
+async fn exchange(
+    gateway: SocketAddr,
+    (method, path): (Method, &str),
+    headers: &[(&str, &[u8])],
+    message: Bytes,
+) -> Result<Reply> {
     let stream = TcpStream::connect(gateway)
         .await
         .with_context(|| format!("connect to {gateway}"))?;
     let (mut sender, connection) = h2::client::handshake(stream).await?;
     let driver = tokio::spawn(connection);
     let mut request = Request::builder()
-        .method(Method::POST)
-        .uri(format!("http://{gateway}/inference.GRPCInferenceService/{method}"))
+        .method(method)
+        .uri(format!("http://{gateway}{path}"))
         .body(())?;
     for (name, value) in headers {
         let name = HeaderName::from_bytes(name.as_bytes())?;
@@ -88,9 +116,11 @@ async fn exchange(gateway: SocketAddr, method: &str, headers: &[(&str, &[u8])], 
     let (http_status, head) = (response.status().as_u16(), response.headers().clone());
     let mut body = response.into_body();
     let ended_by_headers = body.is_end_stream();
+    let mut content = BytesMut::new();
     while let Some(chunk) = body.data().await {
-        let length = chunk?.len();
-        body.flow_control().release_capacity(length)?;
+        let chunk = chunk?;
+        body.flow_control().release_capacity(chunk.len())?;
+        content.extend_from_slice(&chunk);
     }
     let trailers = body.trailers().await?;
     driver.abort();
@@ -104,6 +134,7 @@ async fn exchange(gateway: SocketAddr, method: &str, headers: &[(&str, &[u8])], 
         ended_by_headers,
         grpc_status,
         grpc_message,
+        body: content.freeze(),
     })
 }
 

@@ -1,5 +1,6 @@
-//! An Envoy with a configuration of its own: no control plane, one listener.
+//! An Envoy with a configuration of its own: no control plane.
 
+use super::admin::Admin;
 use crate::install::Install;
 use crate::poll::{self, DEADLINE};
 use crate::process::Process;
@@ -13,6 +14,7 @@ use std::process::Command;
 #[derive(Debug)]
 pub struct StaticEnvoy {
     process: Process,
+    admin: Admin,
     address: SocketAddr,
 }
 
@@ -32,24 +34,31 @@ impl StaticEnvoy {
             .arg(&path)
             .arg("--admin-address-path")
             .arg(&address_file)
-            .args(["--concurrency", "1", "--disable-hot-restart", "--log-level", "warn"]);
+            .args(["--concurrency", "1", "--disable-hot-restart", "--log-level", "warn"])
+            // So that a test sees a line of the access log soon after the request.
+            .args(["--file-flush-interval-msec", "50"])
+            // The examples name the modules relative to the checkout.
+            .current_dir(&install.root);
         let mut process = Process::start(name, command, &dir.join(format!("{name}.log")))?;
-        let address = poll::until("Envoy to listen", DEADLINE, async || {
+        let (admin, address) = poll::until("Envoy to listen", DEADLINE, async || {
             if let Err(ended) = process.check() {
                 return Ok(Err(ended));
             }
-            let admin = std::fs::read_to_string(&address_file)?;
-            let url = format!("http://{}/listeners?format=json", admin.trim());
-            let page: Value = serde_json::from_str(&reqwest::get(url).await?.text().await?)?;
+            let admin = Admin::new(std::fs::read_to_string(&address_file)?.trim().parse()?);
+            let page = admin.json("/listeners?format=json").await?;
             let port = page.pointer("/listener_statuses/0/local_address/socket_address/port_value");
             let port = port
                 .and_then(Value::as_u64)
                 .filter(|port| *port != 0)
                 .context("not bound yet")?;
-            Ok(Ok(format!("127.0.0.1:{port}").parse()?))
+            Ok(Ok((admin, format!("127.0.0.1:{port}").parse()?)))
         })
         .await??;
-        Ok(Self { process, address })
+        Ok(Self {
+            process,
+            admin,
+            address,
+        })
     }
 
     /// Where its listener is.
@@ -57,8 +66,41 @@ impl StaticEnvoy {
         self.address
     }
 
+    /// Its admin interface.
+    pub fn admin(&self) -> Admin {
+        self.admin
+    }
+
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.process.pid()
+    }
+
+    /// # Errors
+    /// If it has ended; the error holds its last lines.
+    pub fn check(&mut self) -> Result<()> {
+        self.process.check()
+    }
+
+    /// All it has written so far: its log, and access logs that go to stdout.
+    ///
+    /// # Errors
+    /// If the file cannot be read.
+    pub fn log(&self) -> Result<String> {
+        let bytes = std::fs::read(self.process.log())?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// The lines of its access logs so far, those in JSON.
+    ///
+    /// # Errors
+    /// If the file cannot be read.
+    pub fn access_log(&self) -> Result<Vec<Value>> {
+        let log = self.log()?;
+        Ok(log
+            .lines()
+            .filter(|line| line.starts_with('{'))
+            .filter_map(|line| serde_json::from_str(line).ok())
+            .collect())
     }
 }

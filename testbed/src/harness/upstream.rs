@@ -1,0 +1,131 @@
+//! A gRPC server that accepts everything and remembers what it was asked: what a filter let through, as the upstream
+//! sees it.
+
+use anyhow::{Context, Result};
+use http::{HeaderMap, HeaderValue, Request, Response};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+/// The header of a request that is to be held: answered by headers at once, and by trailers only after
+/// [`Upstream::release`].
+pub const HOLD: &str = "x-hold";
+
+/// What arrived.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// The path.
+    pub path: String,
+    /// All headers but the pseudo-headers.
+    pub headers: HeaderMap,
+}
+
+impl Seen {
+    /// A header, if it is there and text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+}
+
+/// A running upstream; it ends when dropped. Its replies carry its name as `x-upstream`.
+#[derive(Debug)]
+pub struct Upstream {
+    address: SocketAddr,
+    seen: Arc<Mutex<Vec<Seen>>>,
+    release: watch::Sender<bool>,
+    task: JoinHandle<()>,
+}
+
+impl Upstream {
+    /// Starts one that calls itself `name`.
+    ///
+    /// # Errors
+    /// If it cannot listen, or the name cannot stand in a header.
+    pub async fn start(name: &str) -> Result<Self> {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+        let address = listener.local_addr()?;
+        let (release, released) = watch::channel(false);
+        let seen: Arc<Mutex<Vec<Seen>>> = Arc::default();
+        let server = Server {
+            name: HeaderValue::from_str(name).context("the upstream's name")?,
+            seen: seen.clone(),
+            released,
+        };
+        let task = tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(server.clone().serve(stream));
+            }
+        });
+        Ok(Self {
+            address,
+            seen,
+            release,
+            task,
+        })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// All requests so far, in the order of their arrival.
+    pub fn seen(&self) -> Vec<Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Lets every held request end, now and from now on.
+    pub fn release(&self) {
+        self.release.send_replace(true);
+    }
+}
+
+impl Drop for Upstream {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Server {
+    name: HeaderValue,
+    seen: Arc<Mutex<Vec<Seen>>>,
+    released: watch::Receiver<bool>,
+}
+
+impl Server {
+    async fn serve(self, stream: TcpStream) {
+        let Ok(mut connection) = h2::server::handshake(stream).await else {
+            return;
+        };
+        while let Some(Ok((request, respond))) = connection.accept().await {
+            self.seen.lock().unwrap_or_else(PoisonError::into_inner).push(Seen {
+                path: request.uri().path().to_owned(),
+                headers: request.headers().clone(),
+            });
+            // A client that is gone does not concern the others.
+            tokio::spawn(self.clone().answer(request, respond));
+        }
+    }
+
+    async fn answer(
+        mut self,
+        request: Request<h2::RecvStream>,
+        mut respond: h2::server::SendResponse<bytes::Bytes>,
+    ) -> Result<()> {
+        let mut response = Response::builder()
+            .header("content-type", "application/grpc")
+            .body(())?;
+        response.headers_mut().insert("x-upstream", self.name.clone());
+        let mut body = respond.send_response(response, false)?;
+        if request.headers().contains_key(HOLD) {
+            self.released.wait_for(|released| *released).await?;
+        }
+        let mut trailers = HeaderMap::new();
+        trailers.insert("grpc-status", HeaderValue::from_static("0"));
+        body.send_trailers(trailers)?;
+        Ok(())
+    }
+}
