@@ -5,7 +5,7 @@ use crate::harness::worker::{SimulatedGpu, WorkerSpec};
 use crate::harness::{Builder, Testbed};
 use anyhow::{Result, anyhow};
 use kilocard_policy::config::{self, Document};
-use kilocard_policy::{Decision, Policy, RequestView};
+use kilocard_policy::{Policy, RequestView, Verdict};
 use serde_json::json;
 
 /// First worker of `v1`, with the stronger card.
@@ -106,8 +106,8 @@ impl Cohorts {
             (b"content-type", b"application/grpc"),
             (b"x-user-id", user.as_bytes()),
         ];
-        match self.policy.decide(&RequestView::new(&headers), 0) {
-            Decision::Forward(Some(route)) => route.bucket.ok_or_else(|| anyhow!("{user} was not placed by id")),
+        match self.policy.decide(&RequestView::new(&headers), 0).verdict {
+            Verdict::Route(route) => route.bucket.ok_or_else(|| anyhow!("{user} was not placed by id")),
             other => Err(anyhow!("{user}: {other:?}")),
         }
     }

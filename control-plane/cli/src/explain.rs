@@ -5,7 +5,7 @@ use crate::failure::Failure;
 use crate::in_force::{self, InForce};
 use crate::outcome::Outcome;
 use crate::shares::{self, Share};
-use kilocard_policy::{Decision, ModelRouting, Policy, Refusal, RequestView, Route, RouteReason, Stages, headers};
+use kilocard_policy::{CanaryOverride, Policy, Refusal, RequestView, Route, RouteReason, Stages, Verdict, headers};
 use kilocard_registry::connect::EtcdArgs;
 use serde_json::{Value, json};
 use std::fmt::Write;
@@ -93,24 +93,25 @@ pub fn explain(in_force: &InForce, request: &Request, random: Option<u64>) -> Ou
     let policy = &in_force.policy;
     let pairs = request.pairs();
     let view = RequestView::new(&pairs);
-    let valid = !matches!(policy.decide_stages(Stages::VALIDATION, &view, 0), Decision::Refuse(_));
-    let decision = policy.decide(&view, random.unwrap_or(0));
-    let (validation, routing) = match (&decision, valid) {
+    let validated = policy.decide_stages(Stages::VALIDATION, &view, 0);
+    let valid = !matches!(validated.verdict, Verdict::Refuse(_));
+    let verdict = policy.decide(&view, random.unwrap_or(0)).verdict;
+    let (validation, routing) = match (&verdict, valid) {
         (_, false) => ("refused", "not run"),
-        (Decision::Refuse(_), true) => ("passed", "refused"),
-        (Decision::Forward(_), true) => ("passed", "decided"),
+        (Verdict::Refuse(_), true) => ("passed", "refused"),
+        (Verdict::Route(_), true) => ("passed", "decided"),
+        (Verdict::Pass, true) => ("passed", "not run"),
     };
-    let explained = match &decision {
-        Decision::Refuse(refusal) => explain_refusal(refusal),
-        Decision::Forward(Some(route)) => RouteInContext {
+    let explained = match &verdict {
+        Verdict::Refuse(refusal) => explain_refusal(refusal),
+        Verdict::Route(route) => RouteInContext {
             policy,
             request,
             route,
             random,
         }
         .explain(),
-        // Only when routing was not asked for, and it was.
-        Decision::Forward(None) => Explained {
+        Verdict::Pass => Explained {
             text: "forwarded\n".to_owned(),
             data: Value::Null,
             shares: Vec::new(),
@@ -174,12 +175,13 @@ fn list_request(request: &Request) -> String {
     text
 }
 
-fn explain_refusal(refusal: &Refusal) -> Explained {
+fn explain_refusal(refusal: &Refusal<'_>) -> Explained {
     let Refusal {
         status,
         reason,
         field,
         message,
+        ..
     } = refusal;
     Explained {
         text: format!(
@@ -216,6 +218,7 @@ impl RouteInContext<'_> {
             route_key,
             reason,
             bucket,
+            ..
         } = self.route;
         let drawn = *reason == RouteReason::Weighted && self.random.is_none();
         let mut text = if drawn {
@@ -283,14 +286,10 @@ impl RouteInContext<'_> {
 
     /// Whether the weights are those of the policy.
     fn overridden(&self) -> &'static str {
-        let honours = self
-            .policy
-            .model(self.route.model.as_bytes())
-            .is_some_and(ModelRouting::honours_canary_weight);
-        match (self.request.get(headers::X_CANARY_WEIGHT), honours) {
-            (None, _) => "",
-            (Some(_), true) => "; the canary's weight is that of x-canary-weight",
-            (Some(_), false) => "; x-canary-weight is not honoured by this policy",
+        match self.route.override_ {
+            CanaryOverride::None => "",
+            CanaryOverride::Honoured => "; the canary's weight is that of x-canary-weight",
+            CanaryOverride::Ignored => "; x-canary-weight is not honoured by this policy",
         }
     }
 }

@@ -3,7 +3,7 @@
 //! Nothing is computed a second time here: the policy is asked with a random number for every bucket there is.
 
 use kilocard_policy::cohort::BUCKETS;
-use kilocard_policy::{Decision, Policy, RequestView, headers};
+use kilocard_policy::{Policy, RequestView, Verdict, headers};
 use serde_json::{Value, json};
 
 /// A version and the buckets it has.
@@ -59,7 +59,7 @@ pub fn of(policy: &Policy, request: &[(&[u8], &[u8])]) -> Vec<Share> {
     let view = RequestView::new(&anonymous);
     let mut shares: Vec<Share> = Vec::new();
     for bucket in 0..BUCKETS {
-        let Decision::Forward(Some(route)) = policy.decide(&view, random_for(bucket)) else {
+        let Verdict::Route(route) = policy.decide(&view, random_for(bucket)).verdict else {
             return Vec::new();
         };
         if route.bucket != Some(bucket) {

@@ -7,7 +7,7 @@ use crate::in_force::{self, InForce};
 use crate::outcome::Outcome;
 use crate::shares::{self, Share};
 use crate::table::Table;
-use kilocard_policy::{Decision, ModelRouting, Policy, RequestView, Route, headers};
+use kilocard_policy::{ModelRouting, Policy, RequestView, Route, Verdict, headers};
 use kilocard_registry::connect::EtcdArgs;
 use serde_json::{Value, json};
 
@@ -80,8 +80,8 @@ pub fn whois(in_force: &InForce, user: &str, model: Option<&str>) -> Result<Outc
 
 fn ask<'p>(policy: &'p Policy, request: &Request) -> Result<(Route<'p>, Vec<Share>), Failure> {
     let pairs = request.pairs();
-    match policy.decide(&RequestView::new(&pairs), 0) {
-        Decision::Forward(Some(route)) => {
+    match policy.decide(&RequestView::new(&pairs), 0).verdict {
+        Verdict::Route(route) => {
             let shares = if route.bucket.is_some() {
                 shares::of(policy, &pairs)
             } else {
@@ -89,8 +89,8 @@ fn ask<'p>(policy: &'p Policy, request: &Request) -> Result<(Route<'p>, Vec<Shar
             };
             Ok((route, shares))
         }
-        Decision::Forward(None) => Err(Failure::Refused("the policy did not route the request".to_owned())),
-        Decision::Refuse(refusal) => Err(Failure::Refused(format!(
+        Verdict::Pass => Err(Failure::Refused("the policy did not route the request".to_owned())),
+        Verdict::Refuse(refusal) => Err(Failure::Refused(format!(
             "requests of this user are refused: {}",
             refusal.message
         ))),

@@ -3,7 +3,7 @@
 //! The labels are the closed sets of reasons, all defined when the filter is configured, so that no request can make a
 //! new time series and a dashboard sees zeros before the first event.
 
-use kilocard_policy::{Decision, RefusalReason, RouteReason};
+use kilocard_policy::{Decision, RefusalReason, RouteReason, Verdict};
 
 use crate::abi::{self, Level};
 
@@ -33,10 +33,10 @@ impl Counters {
     }
 
     pub(crate) fn count(&self, decision: &Decision<'_>) {
-        self.increment(match decision {
-            Decision::Forward(Some(route)) => route.reason.label(),
-            Decision::Forward(None) => VALIDATED,
-            Decision::Refuse(refusal) => refusal.reason.label(),
+        self.increment(match &decision.verdict {
+            Verdict::Route(route) => route.reason.label(),
+            Verdict::Pass => VALIDATED,
+            Verdict::Refuse(refusal) => refusal.reason.label(),
         });
     }
 

@@ -7,7 +7,7 @@ use crate::abi::{self, HostError, Level, LocalResponse};
 /// Tells the client why. Envoy picks the form: trailers-only with the gRPC status for a request it takes for gRPC, the
 /// HTTP status and a text otherwise. Its notion is narrower than ours (no parameters after `application/grpc`), so both
 /// statuses are always given.
-pub(crate) fn refuse(refusal: &Refusal) -> Result<(), HostError> {
+pub(crate) fn refuse(refusal: &Refusal<'_>) -> Result<(), HostError> {
     let reason = refusal.reason.label();
     abi::send_local_response(&LocalResponse {
         http_status: refusal.status.http_status(),

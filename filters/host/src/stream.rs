@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use kilocard_policy::{Decision, RequestView, Stages, headers};
+use kilocard_policy::{Decision, RequestView, Stages, Verdict, headers};
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::Action;
 
@@ -59,22 +59,22 @@ impl Active {
     }
 
     fn act(&self, decision: &Decision<'_>, request: &RequestView<'_>) -> Result<Action, HostError> {
-        match decision {
-            Decision::Refuse(refusal) => {
+        let route = match &decision.verdict {
+            Verdict::Refuse(refusal) => {
                 reply::refuse(refusal)?;
-                Ok(Action::Pause)
+                return Ok(Action::Pause);
             }
-            Decision::Forward(route) => {
-                for (name, _) in request.headers().iter().filter(|(name, _)| self.strips(name)) {
-                    abi::remove_request_header(name)?;
-                }
-                if let Some(route) = route {
-                    // Envoy drops its cached route when a header changes, and so finds the one we mean.
-                    abi::set_request_header(headers::ROUTE, route.route_key)?;
-                }
-                Ok(Action::Continue)
-            }
+            Verdict::Pass => None,
+            Verdict::Route(route) => Some(route),
+        };
+        for (name, _) in request.headers().iter().filter(|(name, _)| self.strips(name)) {
+            abi::remove_request_header(name)?;
         }
+        if let Some(route) = route {
+            // Envoy drops its cached route when a header changes, and so finds the one we mean.
+            abi::set_request_header(headers::ROUTE, route.route_key)?;
+        }
+        Ok(Action::Continue)
     }
 
     /// Validation is the first stage of a chain: all that is named like ours before it is a forgery. A filter that only

@@ -5,7 +5,7 @@ use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use kilocard_policy::config::parse;
-use kilocard_policy::{Decision, Policy, RequestView};
+use kilocard_policy::{Policy, RequestView, Verdict};
 use serde_json::json;
 
 type Headers<'a> = Vec<(&'a [u8], &'a [u8])>;
@@ -67,9 +67,10 @@ fn decisions(criterion: &mut Criterion) {
     ];
     let mut group = criterion.benchmark_group("decision");
     for (name, expected, headers) in cases {
-        let seen = match policy.decide(&RequestView::new(&headers), 0) {
-            Decision::Forward(route) => route.map_or("", |route| route.reason.label()),
-            Decision::Refuse(refusal) => refusal.reason.label(),
+        let seen = match policy.decide(&RequestView::new(&headers), 0).verdict {
+            Verdict::Pass => "",
+            Verdict::Route(route) => route.reason.label(),
+            Verdict::Refuse(refusal) => refusal.reason.label(),
         };
         assert_eq!(seen, expected, "the case measures something else");
         let mut random = 1_u64;

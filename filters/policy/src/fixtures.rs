@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::config::{Document, parse};
-use crate::{Decision, Policy, Refusal, RequestView, Route, Stages};
+use crate::{Decision, GrpcStatus, Policy, RefusalReason, RequestView, Route, Stages, Verdict};
 
 /// A RoutingPolicy named like its model.
 pub(crate) fn routing(model: &str, versions: &[(&str, f64)]) -> Value {
@@ -57,19 +57,33 @@ pub(crate) fn decide<'p>(policy: &'p Policy, more: &[(&str, &[u8])], random: u64
 }
 
 pub(crate) fn routed<'p>(policy: &'p Policy, more: &[(&str, &[u8])], random: u64) -> Route<'p> {
-    match decide(policy, more, random) {
-        Decision::Forward(Some(route)) => route,
+    match decide(policy, more, random).verdict {
+        Verdict::Route(route) => route,
         other => panic!("expected a route, got {other:?}"),
     }
 }
 
-pub(crate) fn refused(policy: &Policy, more: &[(&str, &[u8])]) -> Refusal {
+/// What a refusal tells the client, free of the policy that it came from.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    pub(crate) status: GrpcStatus,
+    pub(crate) reason: RefusalReason,
+    pub(crate) field: String,
+    pub(crate) message: String,
+}
+
+pub(crate) fn refused(policy: &Policy, more: &[(&str, &[u8])]) -> Refused {
     refused_headers(policy, &request(more), Stages::ALL)
 }
 
-pub(crate) fn refused_headers(policy: &Policy, headers: &[(&[u8], &[u8])], stages: Stages) -> Refusal {
-    match policy.decide_stages(stages, &RequestView::new(headers), 0) {
-        Decision::Refuse(refusal) => refusal,
+pub(crate) fn refused_headers(policy: &Policy, headers: &[(&[u8], &[u8])], stages: Stages) -> Refused {
+    match policy.decide_stages(stages, &RequestView::new(headers), 0).verdict {
+        Verdict::Refuse(refusal) => Refused {
+            status: refusal.status,
+            reason: refusal.reason,
+            field: refusal.field,
+            message: refusal.message,
+        },
         other => panic!("expected a refusal, got {other:?}"),
     }
 }

@@ -40,7 +40,7 @@ impl<'a> Known<'a> {
     }
 
     /// Two values for one meaning: which one counts would depend on who reads them, so neither does.
-    pub(crate) fn check_duplicates(&self) -> Result<(), Refusal> {
+    pub(crate) fn check_duplicates(&self) -> Result<(), Refusal<'static>> {
         match self.duplicate {
             None => Ok(()),
             Some(name) => Err(Refusal::invalid(

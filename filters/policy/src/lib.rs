@@ -28,7 +28,10 @@ mod routing;
 mod rule_index;
 mod validation;
 
-pub use decision::{Decision, GrpcStatus, Refusal, RefusalReason, Route, RouteReason};
+pub use decision::{
+    CanaryOverride, Decision, Finding, GpuWish, GrpcStatus, MAX_FINDINGS, Reached, Refusal, RefusalReason, Route,
+    RouteReason, RuleId, ShadowCopy, Verdict,
+};
 pub use policy::{ModelRouting, Policy, Stages, VersionRouting};
 pub use request::RequestView;
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::BitOr;
 
 use crate::config::{Document, HeaderLimits, RoutingPolicy, Spec, Violation};
-use crate::decision::{Decision, Refusal};
+use crate::decision::{Decision, Refusal, Verdict};
 use crate::known::Known;
 use crate::request::RequestView;
 use crate::{routing, validation};
@@ -106,18 +106,22 @@ impl Policy {
     /// Runs some of the stages, for a filter that holds only those. Without the validation stage, routing still checks
     /// the headers it reads.
     pub fn decide_stages<'p>(&'p self, stages: Stages, request: &RequestView<'_>, random: u64) -> Decision<'p> {
-        match self.check(stages, request) {
-            Err(refusal) => Decision::Refuse(refusal),
-            Ok(None) => Decision::Forward(None),
+        let verdict = match self.check(stages, request) {
+            Err(refusal) => Verdict::Refuse(refusal),
+            Ok(None) => Verdict::Pass,
             Ok(Some(known)) => match routing::route(self, &known, random) {
-                Ok(route) => Decision::Forward(Some(route)),
-                Err(refusal) => Decision::Refuse(refusal),
+                Ok(route) => Verdict::Route(route),
+                Err(refusal) => Verdict::Refuse(refusal),
             },
+        };
+        Decision {
+            verdict,
+            findings: Vec::new(),
         }
     }
 
     /// The headers to route by, if routing is to run.
-    fn check<'a>(&self, stages: Stages, request: &RequestView<'a>) -> Result<Option<Known<'a>>, Refusal> {
+    fn check<'a>(&self, stages: Stages, request: &RequestView<'a>) -> Result<Option<Known<'a>>, Refusal<'static>> {
         let routes = stages.contains(Stages::ROUTING);
         if stages.contains(Stages::VALIDATION) {
             let known = validation::check(&self.limits, request)?;

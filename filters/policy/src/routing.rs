@@ -1,7 +1,7 @@
 //! The routing stage: exact pin > sticky cohort > weights.
 
 use crate::cohort;
-use crate::decision::{GrpcStatus, Refusal, RefusalReason, Route, RouteReason};
+use crate::decision::{CanaryOverride, GrpcStatus, Refusal, RefusalReason, Route, RouteReason};
 use crate::headers;
 use crate::known::Known;
 use crate::policy::{ModelRouting, Policy, VersionRouting};
@@ -11,7 +11,7 @@ use crate::validation;
 mod tests;
 
 /// Where a request goes whose headers have passed their grammar. `random` is uniform over all of `u64`.
-pub(crate) fn route<'p>(policy: &'p Policy, known: &Known<'_>, random: u64) -> Result<Route<'p>, Refusal> {
+pub(crate) fn route<'p>(policy: &'p Policy, known: &Known<'_>, random: u64) -> Result<Route<'p>, Refusal<'p>> {
     let model = choose_model(policy, known.model)?;
     if let Some(pin) = known.model_version {
         let version = model.version(pin).ok_or_else(|| no_such_version(model, pin))?;
@@ -24,16 +24,17 @@ pub(crate) fn route<'p>(policy: &'p Policy, known: &Known<'_>, random: u64) -> R
         Some(user) => (cohort::bucket(model.salt().as_bytes(), user), RouteReason::Sticky),
         None => (cohort::scale(random), RouteReason::Weighted),
     };
-    let asked = if model.honours_canary_weight() {
-        validation::canary_percent(known)
-    } else {
-        None
+    let (version, override_) = match validation::canary_percent(known) {
+        None => (model.at(bucket), CanaryOverride::None),
+        Some(percent) if model.honours_canary_weight() => {
+            (model.at_canary_percent(bucket, percent), CanaryOverride::Honoured)
+        }
+        Some(_) => (model.at(bucket), CanaryOverride::Ignored),
     };
-    let version = match asked {
-        Some(percent) => model.at_canary_percent(bucket, percent),
-        None => model.at(bucket),
-    };
-    Ok(along(model, version, reason, Some(bucket)))
+    Ok(Route {
+        override_,
+        ..along(model, version, reason, Some(bucket))
+    })
 }
 
 fn along<'p>(
@@ -48,10 +49,16 @@ fn along<'p>(
         route_key: version.route_key(),
         reason,
         bucket,
+        rule: None,
+        instead_of: None,
+        override_: CanaryOverride::None,
+        gpu: None,
+        shadow: None,
+        tag: None,
     }
 }
 
-fn choose_model<'p>(policy: &'p Policy, asked: Option<&[u8]>) -> Result<&'p ModelRouting, Refusal> {
+fn choose_model<'p>(policy: &'p Policy, asked: Option<&[u8]>) -> Result<&'p ModelRouting, Refusal<'p>> {
     if let Some(name) = asked {
         return policy.model(name).ok_or_else(|| {
             let message = format!("there is no model {}; {}", checked(name), list_models(policy));
@@ -75,19 +82,22 @@ fn choose_model<'p>(policy: &'p Policy, asked: Option<&[u8]>) -> Result<&'p Mode
     })
 }
 
-fn no_such_version(model: &ModelRouting, pin: &[u8]) -> Refusal {
+fn no_such_version<'p>(model: &'p ModelRouting, pin: &[u8]) -> Refusal<'p> {
     let versions = list(model.versions().iter().map(VersionRouting::name));
     let message = format!(
         "model {} has no version {}; it has {versions}",
         model.name(),
         checked(pin)
     );
-    Refusal::new(
-        GrpcStatus::NotFound,
+    let status = GrpcStatus::NotFound;
+    let mut refusal = Refusal::new(
+        status,
         RefusalReason::VersionNotFound,
         headers::X_MODEL_VERSION,
         message,
-    )
+    );
+    refusal.reached.model = Some(model.name());
+    refusal
 }
 
 fn list_models(policy: &Policy) -> String {

@@ -14,7 +14,7 @@ use crate::known::Known;
 use crate::request::{RequestView, is_grpc_content_type};
 
 /// The limits and the whole grammar. Checks what protects the later checks first, then the protocol, then our headers.
-pub(crate) fn check<'a>(limits: &HeaderLimits, request: &RequestView<'a>) -> Result<Known<'a>, Refusal> {
+pub(crate) fn check<'a>(limits: &HeaderLimits, request: &RequestView<'a>) -> Result<Known<'a>, Refusal<'static>> {
     let known = check_limits(limits, request)?;
     check_protocol(&known)?;
     check_routing_headers(&known)?;
@@ -22,7 +22,7 @@ pub(crate) fn check<'a>(limits: &HeaderLimits, request: &RequestView<'a>) -> Res
 }
 
 /// Without the validation stage: only what the routing stage itself leans on.
-pub(crate) fn check_for_routing<'a>(request: &RequestView<'a>) -> Result<Known<'a>, Refusal> {
+pub(crate) fn check_for_routing<'a>(request: &RequestView<'a>) -> Result<Known<'a>, Refusal<'static>> {
     let mut known = Known::default();
     for (name, value) in request.headers() {
         known.note(name, value);
@@ -32,7 +32,7 @@ pub(crate) fn check_for_routing<'a>(request: &RequestView<'a>) -> Result<Known<'
     Ok(known)
 }
 
-fn check_limits<'a>(limits: &HeaderLimits, request: &RequestView<'a>) -> Result<Known<'a>, Refusal> {
+fn check_limits<'a>(limits: &HeaderLimits, request: &RequestView<'a>) -> Result<Known<'a>, Refusal<'static>> {
     let all = request.headers();
     if all.len() > limits.max_headers as usize {
         let message = format!("there are {}; at most {} are allowed", all.len(), limits.max_headers);
@@ -76,7 +76,7 @@ fn check_limits<'a>(limits: &HeaderLimits, request: &RequestView<'a>) -> Result<
 }
 
 /// gRPC over HTTP/2, "Requests": POST, `/package.Service/Method`, `application/grpc`, `te: trailers`, `grpc-timeout`.
-fn check_protocol(known: &Known<'_>) -> Result<(), Refusal> {
+fn check_protocol(known: &Known<'_>) -> Result<(), Refusal<'static>> {
     match known.content_type {
         Some(value) if is_grpc_content_type(value) => {
             let message = "must be application/grpc, or go on with +proto, +json or parameters after `;`";
@@ -118,7 +118,7 @@ fn check_protocol(known: &Known<'_>) -> Result<(), Refusal> {
     ensure(timeout, RefusalReason::MalformedTimeout, headers::GRPC_TIMEOUT, message)
 }
 
-fn check_routing_headers(known: &Known<'_>) -> Result<(), Refusal> {
+fn check_routing_headers(known: &Known<'_>) -> Result<(), Refusal<'static>> {
     let message = "must be 1 to 64 letters, digits, `.`, `_` or `-`, and begin with a letter or a digit";
     let model = known.model.is_none_or(headers::is_name_value);
     ensure(model, RefusalReason::MalformedModel, headers::X_MODEL, message)?;
@@ -142,7 +142,7 @@ fn check_routing_headers(known: &Known<'_>) -> Result<(), Refusal> {
     known.user_id.map_or(Ok(()), check_user_id)
 }
 
-fn check_user_id(value: &[u8]) -> Result<(), Refusal> {
+fn check_user_id(value: &[u8]) -> Result<(), Refusal<'static>> {
     let max = headers::MAX_USER_ID_BYTES;
     let refuse = |message: String| {
         Err(Refusal::invalid(
@@ -171,7 +171,7 @@ pub(crate) fn canary_percent(known: &Known<'_>) -> Option<u16> {
     known.canary_weight.and_then(grammar::percent)
 }
 
-fn ensure(holds: bool, reason: RefusalReason, field: &str, message: &str) -> Result<(), Refusal> {
+fn ensure(holds: bool, reason: RefusalReason, field: &str, message: &str) -> Result<(), Refusal<'static>> {
     if holds {
         Ok(())
     } else {

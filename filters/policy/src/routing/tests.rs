@@ -2,7 +2,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
-use crate::Decision;
+use crate::Verdict;
 use crate::fixtures::{decide, default_routing, policy, refused, routed, routing};
 
 /// The random number whose bucket is `bucket`, or a little above.
@@ -222,7 +222,7 @@ proptest! {
         random: u64,
     ) {
         let policy = two_versions(1_000);
-        if let Decision::Refuse(refusal) = decide(&policy, &[(name, &value)], random) {
+        if let Verdict::Refuse(refusal) = decide(&policy, &[(name, &value)], random).verdict {
             prop_assert!(refusal.message.starts_with(&refusal.field));
             prop_assert!(refusal.message.bytes().all(|byte| (0x20..0x7f).contains(&byte)), "{}", refusal.message);
             prop_assert!(refusal.message.len() < 512);

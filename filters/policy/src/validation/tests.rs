@@ -2,8 +2,8 @@ use serde_json::json;
 
 use super::*;
 use crate::config::{HEADER_VALUE_BYTES, HEADERS, HEADERS_TOTAL_BYTES};
-use crate::fixtures::{decide, default_routing, policy, refused, refused_headers, request, routed};
-use crate::{Decision, GrpcStatus, Policy, Stages};
+use crate::fixtures::{Refused, decide, default_routing, policy, refused, refused_headers, request, routed};
+use crate::{GrpcStatus, Policy, Stages, Verdict};
 
 fn one_version() -> Policy {
     policy(&[default_routing("m", &[("v1", 100.0)])])
@@ -19,7 +19,7 @@ fn with_limits(limits: &serde_json::Value) -> Policy {
 }
 
 /// A stock request with the value of one of its headers replaced, or the header removed.
-fn altered(name: &str, value: Option<&[u8]>) -> Refusal {
+fn altered(name: &str, value: Option<&[u8]>) -> Refused {
     let mut headers = request(&[]);
     headers.retain(|(candidate, _)| *candidate != name.as_bytes());
     if let Some(value) = value {
@@ -48,7 +48,7 @@ fn assert_accepted(values: &[&[u8]], name: &str) {
     for value in values {
         let decision = decide(&policy, &[(name, value)], 0);
         assert!(
-            matches!(decision, Decision::Forward(_)),
+            matches!(decision.verdict, Verdict::Route(_)),
             "{name}: {}: {decision:?}",
             String::from_utf8_lossy(value)
         );
@@ -73,7 +73,7 @@ fn content_types_of_grpc_pass_and_others_do_not() {
         headers.retain(|(name, _)| *name != b"content-type");
         headers.push((b"content-type", value.as_bytes()));
         assert!(
-            matches!(policy.decide(&RequestView::new(&headers), 0), Decision::Forward(_)),
+            matches!(policy.decide(&RequestView::new(&headers), 0).verdict, Verdict::Route(_)),
             "{value}"
         );
     }
@@ -146,8 +146,8 @@ fn te_is_trailers_or_absent() {
     let mut headers = request(&[]);
     headers.retain(|(name, _)| *name != b"te");
     assert!(matches!(
-        one_version().decide(&RequestView::new(&headers), 0),
-        Decision::Forward(_)
+        one_version().decide(&RequestView::new(&headers), 0).verdict,
+        Verdict::Route(_)
     ));
 }
 
@@ -370,7 +370,9 @@ fn without_the_routing_stage_there_is_no_route_and_no_need_for_a_model() {
     let policy = policy(&[]);
     let headers = request(&[]);
     assert_eq!(
-        policy.decide_stages(Stages::VALIDATION, &RequestView::new(&headers), 0),
-        Decision::Forward(None)
+        policy
+            .decide_stages(Stages::VALIDATION, &RequestView::new(&headers), 0)
+            .verdict,
+        Verdict::Pass
     );
 }
