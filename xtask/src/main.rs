@@ -17,6 +17,7 @@ use clap::{Parser, Subcommand};
 mod artifacts;
 mod bench;
 mod check;
+mod fuzz;
 mod program;
 mod progress;
 mod setup;
@@ -92,6 +93,8 @@ enum Task {
         #[arg(long)]
         list: bool,
     },
+    /// Run libFuzzer on the parsers and the decision, and keep the corpus small
+    Fuzz(fuzz::Wanted),
 }
 
 fn main() -> ExitCode {
@@ -158,6 +161,7 @@ fn run(task: Task) -> Result<()> {
             Ok(())
         }
         Task::Bench { name, list: false } => benches(&workspace, name.as_deref()),
+        Task::Fuzz(wanted) => fuzz::run(&workspace, &wanted),
     }
 }
 
