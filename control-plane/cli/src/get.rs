@@ -10,7 +10,7 @@ use kilocard_policy::config::{Document, Kind, Spec};
 use kilocard_registry::connect::EtcdArgs;
 use kilocard_registry::layout::PolicyId;
 use kilocard_registry::policy_status::PolicyStatus;
-use serde_json::{Value, json};
+use serde_json::json;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
@@ -56,7 +56,7 @@ fn show(policies: &[&StoredPolicy], statuses: &BTreeMap<PolicyId, PolicyStatus>)
     let mut table = Table::new(&["KIND", "NAME", "REVISION", "STATUS", "SUMMARY"]);
     let (mut values, mut yaml, mut reasons) = (Vec::new(), String::new(), String::new());
     for policy in policies {
-        let StoredPolicy { id, revision, value } = policy;
+        let StoredPolicy { id, revision, .. } = policy;
         let verdict = Verdict::on(*revision, statuses.get(id));
         let document = policy.document();
         let summary = document.as_ref().map_or("cannot be read".to_owned(), summarise);
@@ -71,10 +71,14 @@ fn show(policies: &[&StoredPolicy], statuses: &BTreeMap<PolicyId, PolicyStatus>)
             let _ = write!(reasons, "\n{id} is {}:\n{}", verdict.summary(), verdict.reasons());
         }
         let _ = writeln!(yaml, "---\n# {id}, revision {revision}: {}", verdict.summary());
-        yaml.push_str(&document.as_ref().map_or_else(|_| raw_yaml(value), yaml_text));
+        yaml.push_str(
+            &document
+                .as_ref()
+                .map_or_else(|_| yaml_text(&policy.as_json()), yaml_text),
+        );
         values.push(json!({
             "kind": id.kind, "name": id.name, "revision": revision, "verdict": verdict.to_json(),
-            "document": raw_json(value), "violations": document.err().unwrap_or_default(),
+            "document": policy.as_json(), "violations": document.err().unwrap_or_default(),
         }));
     }
     let text = if policies.is_empty() {
@@ -108,15 +112,6 @@ fn summarise(document: &Document) -> String {
         ),
         _ => String::new(),
     }
-}
-
-/// Written by hand, a value may be anything; what is no JSON is shown as text.
-fn raw_json(value: &[u8]) -> Value {
-    serde_json::from_slice(value).unwrap_or_else(|_| Value::String(String::from_utf8_lossy(value).into_owned()))
-}
-
-fn raw_yaml(value: &[u8]) -> String {
-    yaml_text(&raw_json(value))
 }
 
 #[cfg(test)]
