@@ -8,27 +8,47 @@
 //! Writing is `serde`: a document serialises to its canonical JSON, all defaults spelled out, so that a later change of
 //! a default never changes the meaning of what is already stored.
 
+mod cohorts;
 mod document;
 mod filter;
 mod limits;
+mod mesh_policy;
+mod method;
 mod name;
+mod number_range;
+mod pattern;
 mod reader;
 mod routing_policy;
 #[cfg(test)]
 mod tests;
+mod text;
 mod unique_keys;
 mod validation_policy;
 mod violation;
 mod weight;
+mod word;
 
+pub use cohorts::{BucketRange, BucketRanges, Cohorts, NotRanges};
 pub use document::{Document, Kind, Spec, UnknownKind, parse, parse_bytes};
-pub use filter::FilterConfig;
+pub use filter::{FilterConfig, MeshState};
 pub use limits::{
     HEADER_VALUE_BYTES, HEADERS, HEADERS_TOTAL_BYTES, MAX_DOCUMENT_BYTES, MAX_DOCUMENTS, MAX_FILTER_CONFIG_BYTES,
-    MAX_VERSIONS,
+    MAX_RULES, MAX_VERSIONS,
 };
-pub use name::is_name;
-pub use routing_policy::{RoutingPolicy, VersionWeight};
-pub use validation_policy::{HeaderLimits, ValidationPolicy};
+pub use mesh_policy::{
+    ANYONE, CallerGroup, Capture, Cidr, DecisionRecord, GpuClass, GpuSelector, MeshPolicy, Otherwise, SpiffePattern,
+};
+pub use method::MethodPattern;
+pub use name::{is_name, is_version};
+pub use number_range::NumberRange;
+pub use pattern::Pattern;
+pub use routing_policy::{
+    GpuRequest, HeaderCondition, HeaderMatch, RoutingMatch, RoutingPolicy, RoutingRule, RuleVersion, Shadow, StickyKey,
+    VersionWeight,
+};
+pub use validation_policy::{
+    ContentClass, GrpcWebMode, HeaderLimits, HeaderRule, HttpMode, InternalHeaders, LengthRange, MethodLists,
+    Protocols, RefusalOptions, ReportOnly, RuleAction, RuleMatch, ValidationPolicy,
+};
 pub use violation::Violation;
 pub use weight::Weight;

@@ -214,14 +214,45 @@ pub enum GrpcStatus {
     InvalidArgument,
     /// There is no such model or version.
     NotFound,
+    /// Who asks may not.
+    PermissionDenied,
+    /// The system is not in a state in which this can be asked.
+    FailedPrecondition,
+    /// Nobody says who asks.
+    Unauthenticated,
+    /// It is not served here.
+    Unimplemented,
+    /// It is not served now; the client may try again.
+    Unavailable,
 }
 
 impl GrpcStatus {
+    /// Every status.
+    pub const ALL: &'static [Self] = &[
+        Self::InvalidArgument,
+        Self::NotFound,
+        Self::PermissionDenied,
+        Self::FailedPrecondition,
+        Self::Unauthenticated,
+        Self::Unimplemented,
+        Self::Unavailable,
+    ];
+
+    /// The status with that label.
+    pub fn from_label(label: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|status| status.label() == label)
+    }
+
     /// The number on the wire.
     pub fn code(self) -> u32 {
         match self {
             Self::InvalidArgument => 3,
             Self::NotFound => 5,
+            Self::PermissionDenied => 7,
+            Self::FailedPrecondition => 9,
+            Self::Unimplemented => 12,
+            Self::Unavailable => 14,
+            Self::Unauthenticated => 16,
         }
     }
 
@@ -230,14 +261,23 @@ impl GrpcStatus {
         match self {
             Self::InvalidArgument => "INVALID_ARGUMENT",
             Self::NotFound => "NOT_FOUND",
+            Self::PermissionDenied => "PERMISSION_DENIED",
+            Self::FailedPrecondition => "FAILED_PRECONDITION",
+            Self::Unauthenticated => "UNAUTHENTICATED",
+            Self::Unimplemented => "UNIMPLEMENTED",
+            Self::Unavailable => "UNAVAILABLE",
         }
     }
 
     /// The HTTP status for a client that does not speak gRPC (google.rpc.Code, "HTTP Mapping").
     pub fn http_status(self) -> u32 {
         match self {
-            Self::InvalidArgument => 400,
+            Self::InvalidArgument | Self::FailedPrecondition => 400,
+            Self::Unauthenticated => 401,
+            Self::PermissionDenied => 403,
             Self::NotFound => 404,
+            Self::Unimplemented => 501,
+            Self::Unavailable => 503,
         }
     }
 }
@@ -282,6 +322,46 @@ pub enum RefusalReason {
     ModelNotFound,
     /// The model has no such version.
     VersionNotFound,
+    /// The method may not be called here.
+    MethodNotAllowed,
+    /// The name of a header is outside gRPC's alphabet.
+    MalformedHeaderName,
+    /// A value that is not binary holds bytes that are not ASCII.
+    NonAsciiValue,
+    /// The value of a `-bin` header is not base64.
+    MalformedBinaryValue,
+    /// A header has a name that gRPC reserves.
+    ReservedHeader,
+    /// `grpc-encoding` is not the name of a compression.
+    MalformedEncoding,
+    /// `grpc-accept-encoding` is not a list of names of compressions.
+    MalformedAcceptEncoding,
+    /// A header is for the mesh alone to set.
+    InternalHeader,
+    /// `x-gpu-affinity` is not a device and a memory class.
+    MalformedGpuAffinity,
+    /// `x-gpu-class` is not a name.
+    MalformedGpuClass,
+    /// `x-trace-id` is too short, too long or holds a byte outside its alphabet.
+    MalformedTraceId,
+    /// `traceparent` is not W3C's.
+    MalformedTraceparent,
+    /// `x-priority` is not one of the priorities.
+    MalformedPriority,
+    /// `x-sla` is not a name.
+    MalformedSla,
+    /// `x-tenant-id` is empty, too long or holds a byte outside its alphabet.
+    MalformedTenantId,
+    /// `x-session-id` is empty, too long or holds a byte outside its alphabet.
+    MalformedSessionId,
+    /// A rule of a ValidationPolicy is broken.
+    RuleViolated,
+    /// A header comes from a caller who may not send it.
+    CallerNotAllowed,
+    /// No policy has this GPU class.
+    GpuClassNotFound,
+    /// The version has no ready endpoint, nor has any of its fallbacks.
+    VersionNotReady,
 }
 
 impl RefusalReason {
@@ -305,7 +385,46 @@ impl RefusalReason {
         Self::ModelRequired,
         Self::ModelNotFound,
         Self::VersionNotFound,
+        Self::MethodNotAllowed,
+        Self::MalformedHeaderName,
+        Self::NonAsciiValue,
+        Self::MalformedBinaryValue,
+        Self::ReservedHeader,
+        Self::MalformedEncoding,
+        Self::MalformedAcceptEncoding,
+        Self::InternalHeader,
+        Self::MalformedGpuAffinity,
+        Self::MalformedGpuClass,
+        Self::MalformedTraceId,
+        Self::MalformedTraceparent,
+        Self::MalformedPriority,
+        Self::MalformedSla,
+        Self::MalformedTenantId,
+        Self::MalformedSessionId,
+        Self::RuleViolated,
+        Self::CallerNotAllowed,
+        Self::GpuClassNotFound,
+        Self::VersionNotReady,
     ];
+
+    /// The reason with that label.
+    pub fn from_label(label: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|reason| reason.label() == label)
+    }
+
+    /// Whether it is one of the checks that validation makes whatever the policy says: neither of routing nor of a rule.
+    pub fn is_built_in_check(self) -> bool {
+        !matches!(
+            self,
+            Self::ModelRequired
+                | Self::ModelNotFound
+                | Self::VersionNotFound
+                | Self::RuleViolated
+                | Self::CallerNotAllowed
+                | Self::GpuClassNotFound
+                | Self::VersionNotReady
+        )
+    }
 
     /// The stable label.
     pub fn label(self) -> &'static str {
@@ -328,6 +447,26 @@ impl RefusalReason {
             Self::ModelRequired => "MODEL_REQUIRED",
             Self::ModelNotFound => "MODEL_NOT_FOUND",
             Self::VersionNotFound => "VERSION_NOT_FOUND",
+            Self::MethodNotAllowed => "METHOD_NOT_ALLOWED",
+            Self::MalformedHeaderName => "MALFORMED_HEADER_NAME",
+            Self::NonAsciiValue => "NON_ASCII_VALUE",
+            Self::MalformedBinaryValue => "MALFORMED_BINARY_VALUE",
+            Self::ReservedHeader => "RESERVED_HEADER",
+            Self::MalformedEncoding => "MALFORMED_ENCODING",
+            Self::MalformedAcceptEncoding => "MALFORMED_ACCEPT_ENCODING",
+            Self::InternalHeader => "INTERNAL_HEADER",
+            Self::MalformedGpuAffinity => "MALFORMED_GPU_AFFINITY",
+            Self::MalformedGpuClass => "MALFORMED_GPU_CLASS",
+            Self::MalformedTraceId => "MALFORMED_TRACE_ID",
+            Self::MalformedTraceparent => "MALFORMED_TRACEPARENT",
+            Self::MalformedPriority => "MALFORMED_PRIORITY",
+            Self::MalformedSla => "MALFORMED_SLA",
+            Self::MalformedTenantId => "MALFORMED_TENANT_ID",
+            Self::MalformedSessionId => "MALFORMED_SESSION_ID",
+            Self::RuleViolated => "RULE_VIOLATED",
+            Self::CallerNotAllowed => "CALLER_NOT_ALLOWED",
+            Self::GpuClassNotFound => "GPU_CLASS_NOT_FOUND",
+            Self::VersionNotReady => "VERSION_NOT_READY",
         }
     }
 }

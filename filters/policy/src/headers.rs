@@ -8,12 +8,18 @@ pub const X_MODEL_VERSION: &str = "x-model-version";
 pub const X_CANARY_WEIGHT: &str = "x-canary-weight";
 /// Who asks; keeps a user on one version.
 pub const X_USER_ID: &str = "x-user-id";
+/// The tenant that who asks belongs to.
+pub const X_TENANT_ID: &str = "x-tenant-id";
+/// The session that a request belongs to.
+pub const X_SESSION_ID: &str = "x-session-id";
 /// How long the client waits: 1 to 8 digits and one of `H M S m u n` (gRPC over HTTP/2, "Timeout").
 pub const GRPC_TIMEOUT: &str = "grpc-timeout";
 /// The HTTP/2 pseudo-header of the method.
 pub const METHOD: &str = ":method";
 /// The HTTP/2 pseudo-header of the path.
 pub const PATH: &str = ":path";
+/// The HTTP/2 pseudo-header of the host.
+pub const AUTHORITY: &str = ":authority";
 /// The media type.
 pub const CONTENT_TYPE: &str = "content-type";
 /// Hop-by-hop: gRPC clients send `trailers`.
@@ -45,6 +51,14 @@ const INFORMING: [&[u8]; 6] = [
 pub fn is_internal(name: &[u8]) -> bool {
     let steers = |rest: &[u8]| !INFORMING.contains(&rest);
     name.starts_with(OWN_PREFIX) || name.strip_prefix(ENVOY_PREFIX).is_some_and(steers)
+}
+
+/// Whether a header says who asks, or lets others ask as them: its value is never kept as it is.
+pub fn is_always_hashed(name: &str) -> bool {
+    matches!(
+        name,
+        X_USER_ID | X_TENANT_ID | X_SESSION_ID | "authorization" | "proxy-authorization" | "cookie"
+    )
 }
 
 /// `[A-Za-z0-9][A-Za-z0-9._-]{0,63}`: what `x-model` and `x-model-version` may hold. Wider than

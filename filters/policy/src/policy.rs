@@ -1,9 +1,9 @@
 //! Documents compiled together: immutable, and cheap to ask.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::ops::BitOr;
 
-use crate::config::{Document, HeaderLimits, RoutingPolicy, Spec, Violation};
+use self::together::Together;
+use crate::config::{Document, HeaderLimits, Violation};
 use crate::decision::{Decision, Refusal, Verdict};
 use crate::known::Known;
 use crate::request::RequestView;
@@ -12,6 +12,7 @@ use crate::{routing, validation};
 mod model;
 #[cfg(test)]
 mod tests;
+mod together;
 
 pub use model::{ModelRouting, VersionRouting};
 
@@ -65,28 +66,19 @@ impl Policy {
     /// Compiles documents together. Where two of them contradict, the later one is blamed.
     ///
     /// # Errors
-    /// Every contradiction: a document twice, two policies for one model, two defaults, two ValidationPolicies. Paths
-    /// begin with `Kind/name: `.
+    /// Every contradiction: a document twice, two policies for one model, two defaults, a section twice, a name that no
+    /// document declares. Paths begin with `Kind/name: `.
     pub fn compile<'a>(
         revision: &str,
         documents: impl IntoIterator<Item = &'a Document>,
     ) -> Result<Self, Vec<Violation>> {
-        let mut together = Together::default();
-        for document in documents {
-            together.add(document);
-        }
-        if !together.violations.is_empty() {
-            return Err(together.violations);
-        }
-        let limits = together
-            .validation
-            .map(|(_, limits)| limits.clone())
-            .unwrap_or_default();
+        let together = Together::of(documents)?;
+        let limits = together.limits.get().cloned().unwrap_or_default();
         // A BTreeMap's order is the order that the look-up by name wants.
         let models: Vec<_> = together
             .models
             .into_values()
-            .map(|(_, policy)| ModelRouting::compile(policy))
+            .map(|declared| ModelRouting::compile(declared.policy))
             .collect();
         let default_model = models.iter().position(ModelRouting::is_default);
         Ok(Self {
@@ -160,63 +152,5 @@ impl Policy {
     /// The model of the requests that name none.
     pub fn default_model(&self) -> Option<&ModelRouting> {
         self.default_model.and_then(|index| self.models.get(index))
-    }
-}
-
-/// What has been seen of the documents so far, and which one to name when another contradicts it.
-#[derive(Default)]
-struct Together<'a> {
-    seen: BTreeSet<String>,
-    models: BTreeMap<&'a str, (String, &'a RoutingPolicy)>,
-    default: Option<String>,
-    validation: Option<(String, &'a HeaderLimits)>,
-    violations: Vec<Violation>,
-}
-
-impl<'a> Together<'a> {
-    fn add(&mut self, document: &'a Document) {
-        let id = document.id();
-        if !self.seen.insert(id.clone()) {
-            self.blame(&id, "metadata.name", format!("there is already a {id}"));
-            return;
-        }
-        match document.spec() {
-            Spec::Routing(policy) => self.add_routing(id, policy),
-            Spec::Validation(policy) => match &self.validation {
-                None => self.validation = Some((id, &policy.limits)),
-                Some((first, _)) => {
-                    let message = format!("there is already {first}, and there may be only one ValidationPolicy");
-                    self.blame(&id, "kind", message);
-                }
-            },
-        }
-    }
-
-    fn add_routing(&mut self, id: String, policy: &'a RoutingPolicy) {
-        if policy.default {
-            match &self.default {
-                None => self.default = Some(id.clone()),
-                Some(first) => {
-                    let message = format!("{first} is already the default, and there may be only one");
-                    self.blame(&id, "spec.default", message);
-                }
-            }
-        }
-        match self.models.get(policy.model.as_str()) {
-            None => {
-                self.models.insert(&policy.model, (id, policy));
-            }
-            Some((first, _)) => {
-                let message = format!("model {} is already routed by {first}", policy.model);
-                self.blame(&id, "spec.model", message);
-            }
-        }
-    }
-
-    fn blame(&mut self, id: &str, path: &str, message: String) {
-        self.violations.push(Violation {
-            path: format!("{id}: {path}"),
-            message,
-        });
     }
 }

@@ -4,7 +4,7 @@ use kilocard_policy::config::parse;
 pub(crate) fn in_force() -> InForce {
     let documents = [
         json!({"api_version": "kilocard/v1", "kind": "RoutingPolicy", "metadata": {"name": "minilm"}, "spec": {
-            "model": "minilm", "default": true, "honour_canary_weight": true,
+            "model": "minilm", "default": true, "canary_override": ["anyone"],
             "versions": [{"version": "v1", "weight": 90}, {"version": "v2", "weight": 10}]}}),
         json!({"api_version": "kilocard/v1", "kind": "RoutingPolicy", "metadata": {"name": "bert"}, "spec": {
             "model": "bert", "versions": [{"version": "v7", "weight": 100}]}}),

@@ -4,6 +4,5 @@ mod apply;
 mod ask;
 mod etcd;
 mod get_delete;
-mod history;
 mod kilocard;
 mod status;

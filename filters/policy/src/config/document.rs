@@ -7,6 +7,7 @@ use serde::{Serialize, Serializer};
 use serde_json::Value;
 
 use super::limits::MAX_DOCUMENT_BYTES;
+use super::mesh_policy::{self, MeshPolicy};
 use super::name;
 use super::reader::{Node, Object};
 use super::routing_policy::{self, RoutingPolicy};
@@ -58,19 +59,22 @@ impl Document {
 pub enum Kind {
     /// How the traffic of a model is split.
     RoutingPolicy,
-    /// Bounds on the headers of a request.
+    /// What the headers of a request must satisfy.
     ValidationPolicy,
+    /// What every stage shares.
+    MeshPolicy,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: &'static [Self] = &[Self::RoutingPolicy, Self::ValidationPolicy];
+    pub const ALL: &'static [Self] = &[Self::RoutingPolicy, Self::ValidationPolicy, Self::MeshPolicy];
 
     /// As written in `kind:`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::RoutingPolicy => "RoutingPolicy",
             Self::ValidationPolicy => "ValidationPolicy",
+            Self::MeshPolicy => "MeshPolicy",
         }
     }
 }
@@ -121,6 +125,8 @@ pub enum Spec {
     Routing(RoutingPolicy),
     /// Of `kind: ValidationPolicy`.
     Validation(ValidationPolicy),
+    /// Of `kind: MeshPolicy`.
+    Mesh(MeshPolicy),
 }
 
 /// Reads a document from JSON text.
@@ -166,6 +172,7 @@ fn read(json: &Value, out: &mut Violations) -> Option<Document> {
     let spec = match kind {
         Kind::RoutingPolicy => routing_policy::read(spec?, name.as_deref(), out).map(Spec::Routing),
         Kind::ValidationPolicy => validation_policy::read(spec?, out).map(Spec::Validation),
+        Kind::MeshPolicy => mesh_policy::read(spec?, out).map(Spec::Mesh),
     };
     Some(Document {
         api_version: api_version?,
@@ -200,5 +207,5 @@ fn read_kind(node: &Node<'_>, out: &mut Violations) -> Option<Kind> {
 fn read_name(root: &Object<'_>, out: &mut Violations) -> Option<String> {
     let metadata = root.required("metadata", out)?.object(&["name"], out)?;
     let node = metadata.required("name", out)?;
-    name::name(&node, out)
+    name::name(node, out)
 }

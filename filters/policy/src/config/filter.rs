@@ -4,11 +4,11 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::document::{Document, parse};
-use super::limits::{MAX_DOCUMENTS, MAX_FILTER_CONFIG_BYTES, MAX_REVISION_BYTES};
-use super::name;
+use super::limits::{MAX_DOCUMENTS, MAX_FILTER_CONFIG_BYTES, MAX_REVISION_BYTES, MAX_VERSIONS};
+use super::name::{self, is_name, is_version};
 use super::reader::Node;
 use super::unique_keys;
-use super::violation::{Violation, Violations};
+use super::violation::{Violation, Violations, quote};
 
 /// The documents in force and the revision they belong to. Its JSON is the configuration of the wasm plugin.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -17,6 +17,25 @@ pub struct FilterConfig {
     pub revision: String,
     /// The very documents from the store.
     pub documents: Vec<Document>,
+    /// What the control plane knows about the workers.
+    #[serde(skip_serializing_if = "MeshState::is_empty")]
+    pub state: MeshState,
+}
+
+/// Which versions cannot take traffic now. Both lists hold route keys, `<model>/<version>`, sorted and each once.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct MeshState {
+    /// Those without a ready endpoint.
+    pub unready: Vec<String>,
+    /// Those whose endpoints have no room for shadow traffic.
+    pub saturated: Vec<String>,
+}
+
+impl MeshState {
+    /// Whether every version is ready and none saturated.
+    pub fn is_empty(&self) -> bool {
+        self.unready.is_empty() && self.saturated.is_empty()
+    }
 }
 
 impl FilterConfig {
@@ -46,17 +65,48 @@ impl FilterConfig {
 }
 
 fn read(json: &Value, out: &mut Violations) -> Option<FilterConfig> {
-    let root = Node::root(json).object(&["revision", "documents"], out)?;
+    let root = Node::root(json).object(&["revision", "documents", "state"], out)?;
     let revision = root
         .required("revision", out)
-        .and_then(|node| name::text(&node, 0..=MAX_REVISION_BYTES, out));
+        .and_then(|node| name::text(node, 0..=MAX_REVISION_BYTES, out));
     let documents = root
         .required("documents", out)
         .and_then(|node| read_documents(node, out));
+    let state = root.or_default("state", out, read_state);
     Some(FilterConfig {
         revision: revision?,
         documents: documents?,
+        state: state?,
     })
+}
+
+fn read_state(node: Node<'_>, out: &mut Violations) -> Option<MeshState> {
+    let state = node.object(&["unready", "saturated"], out)?;
+    let unready = state.or_default("unready", out, read_route_keys);
+    let saturated = state.or_default("saturated", out, read_route_keys);
+    Some(MeshState {
+        unready: unready?,
+        saturated: saturated?,
+    })
+}
+
+fn read_route_keys(node: Node<'_>, out: &mut Violations) -> Option<Vec<String>> {
+    let mut keys = node.list(0..=MAX_DOCUMENTS * MAX_VERSIONS, out, |node, out| {
+        let text = node.string(out)?;
+        let is_key = text
+            .split_once('/')
+            .is_some_and(|(model, version)| is_name(model) && is_version(version));
+        if !is_key {
+            out.add(
+                node.path(),
+                format!("{} is not a route: use model/version", quote(text)),
+            );
+        }
+        is_key.then(|| text.to_owned())
+    })?;
+    keys.sort_unstable();
+    keys.dedup();
+    Some(keys)
 }
 
 fn read_documents(node: Node<'_>, out: &mut Violations) -> Option<Vec<Document>> {

@@ -27,3 +27,26 @@ pub const HEADER_VALUE_BYTES: RangeInclusive<u32> = 256..=32 * 1024;
 pub const HEADERS: RangeInclusive<u32> = 32..=500;
 /// What `max_headers_total_bytes` may be.
 pub const HEADERS_TOTAL_BYTES: RangeInclusive<u32> = 4096..=128 * 1024;
+
+/// Most rules in one RoutingPolicy or ValidationPolicy.
+pub const MAX_RULES: usize = 4096;
+/// Most elements of the short lists in a document: conditions, callers, fallbacks.
+pub(super) const MAX_LIST: usize = 64;
+/// Most elements of the long lists in a document: methods, tenants, values, addresses.
+pub(super) const MAX_LONG_LIST: usize = 1024;
+/// Most groups of callers, and most GPU classes.
+pub(super) const MAX_DECLARED: usize = 256;
+/// Longest name of a header in a rule.
+pub(super) const MAX_HEADER_NAME_BYTES: usize = 128;
+/// Longest value that a rule can list.
+pub(super) const MAX_LISTED_VALUE_BYTES: usize = 1024;
+/// Longest method in a rule.
+pub(super) const MAX_METHOD_BYTES: usize = 256;
+/// Longest SPIFFE ID (SPIFFE-ID, section 2.3).
+pub(super) const MAX_SPIFFE_BYTES: usize = 2048;
+/// What `length` of a header rule may hold: the longest value is that of the widest limit.
+pub(super) const RULE_LENGTH: RangeInclusive<u32> = 0..=32 * 1024;
+/// What `min_memory_gb` of a GPU class may be.
+pub(super) const GPU_MEMORY_GB: RangeInclusive<u32> = 1..=4096;
+/// What `max_per_second` of a shadow may be.
+pub(super) const SHADOWS_PER_SECOND: RangeInclusive<u32> = 1..=100_000;

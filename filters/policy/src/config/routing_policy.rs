@@ -1,14 +1,21 @@
 //! `kind: RoutingPolicy`: how the traffic of one model is split between its versions.
 
-use std::collections::HashMap;
-
 use serde::Serialize;
 
-use super::limits::{MAX_SALT_BYTES, MAX_VERSIONS};
+use super::cohorts::Cohorts;
+use super::limits::{MAX_RULES, MAX_SALT_BYTES, SHADOWS_PER_SECOND};
+use super::mesh_policy::read_caller_names;
 use super::name;
-use super::reader::{Node, Object};
-use super::violation::{Violations, quote};
+use super::reader::{Key, Node, Object};
+use super::violation::Violations;
 use super::weight::Weight;
+use super::word::words;
+
+mod rule;
+mod versions;
+
+pub use rule::{HeaderCondition, HeaderMatch, RoutingMatch, RoutingRule, RuleVersion};
+pub use versions::VersionWeight;
 
 /// How the traffic of one model is split between its versions.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -28,111 +35,180 @@ pub struct RoutingPolicy {
         schemars(default, skip_serializing_if = "String::is_empty", length(min = 1, max = 128))
     )]
     pub salt: String,
-    /// Whether `x-canary-weight` replaces the canary's weight for the request that carries it. Needs exactly two
-    /// versions; the second is the canary.
+    /// By what a caller stays on a version: the first of these that a request has. None: every request is drawn anew.
+    #[cfg_attr(test, schemars(default = "default_sticky_by", length(max = 3)))]
+    pub sticky_by: Vec<StickyKey>,
+    /// Groups of callers whose `x-canary-weight` replaces the canary's weight for the request that carries it; `anyone` is
+    /// everybody. Needs exactly two versions; the second is the canary.
+    #[cfg_attr(
+        test,
+        schemars(default, length(max = 64), inner(regex(pattern = r"^[a-z0-9][a-z0-9._-]{0,62}$")))
+    )]
+    pub canary_override: Vec<String>,
+    /// Whether a request that pins a version may fall back too.
     #[cfg_attr(test, schemars(default))]
-    pub honour_canary_weight: bool,
+    pub pinned_fallback: bool,
+    /// The GPU class of the requests that ask for none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, schemars(with = "GpuRequest", default))]
+    pub gpu: Option<GpuRequest>,
+    /// The version that gets copies of some requests.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, schemars(with = "Shadow", default))]
+    pub shadow: Option<Shadow>,
     /// At least one. The first is the stable one: it takes what the others leave. Weights sum to 100 percent.
     #[cfg_attr(test, schemars(length(min = 1, max = 64)))]
     pub versions: Vec<VersionWeight>,
+    /// The buckets that each version had, so that nobody moves who need not. `kilocard apply` writes it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, schemars(with = "Cohorts", default))]
+    pub cohorts: Option<Cohorts>,
+    /// Splits and GPU classes of their own for some requests; the first rule that matches counts.
+    #[cfg_attr(test, schemars(default, length(max = 4096)))]
+    pub rules: Vec<RoutingRule>,
 }
 
-/// A version and its share of the traffic.
+words! {
+    /// Who stays together on a version.
+    pub enum StickyKey {
+        /// A user, by `x-user-id`.
+        User = "user",
+        /// A tenant, by `x-tenant-id`.
+        Tenant = "tenant",
+        /// A session, by `x-session-id`.
+        Session = "session",
+    }
+}
+
+fn default_sticky_by() -> Vec<StickyKey> {
+    vec![StickyKey::User]
+}
+
+/// The class of GPUs that requests are for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[cfg_attr(test, schemars(deny_unknown_fields))]
 #[non_exhaustive]
-pub struct VersionWeight {
-    /// As in `x-model-version`.
+pub struct GpuRequest {
+    /// One that a MeshPolicy declares.
     #[cfg_attr(test, schemars(regex(pattern = r"^[a-z0-9][a-z0-9._-]{0,62}$")))]
-    pub version: String,
-    /// Percent, at most two decimals. 0 is served by pin only.
-    #[cfg_attr(test, schemars(with = "f64", range(min = 0, max = 100)))]
-    pub weight: Weight,
+    pub class: String,
 }
 
-const FIELDS: &[&str] = &["model", "default", "salt", "honour_canary_weight", "versions"];
+/// Copies of requests to a version whose answers nobody sees.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(test, schemars(deny_unknown_fields))]
+#[non_exhaustive]
+pub struct Shadow {
+    /// One that the policy declares.
+    #[cfg_attr(test, schemars(regex(pattern = r"^[a-z0-9]+([._-][a-z0-9]+)*$")))]
+    pub version: String,
+    /// How many of the requests, in percent with at most two decimals; more than 0.
+    #[cfg_attr(test, schemars(with = "f64", range(min = 0.01, max = 100)))]
+    pub percent: Weight,
+    /// At most so many copies a second from each proxy.
+    #[cfg_attr(test, schemars(range(min = 1, max = 100_000)))]
+    pub max_per_second: u32,
+}
+
+const FIELDS: &[&str] = &[
+    "model",
+    "default",
+    "salt",
+    "sticky_by",
+    "canary_override",
+    "pinned_fallback",
+    "gpu",
+    "shadow",
+    "versions",
+    "cohorts",
+    "rules",
+];
 
 pub(super) fn read(spec: Node<'_>, document_name: Option<&str>, out: &mut Violations) -> Option<RoutingPolicy> {
     let spec = spec.object(FIELDS, out)?;
-    let model = spec.required("model", out).and_then(|node| name::name(&node, out));
-    let default = read_flag(&spec, "default", out);
+    let model = spec.must("model", out, name::name);
+    let default = spec.or_default("default", out, Node::boolean);
     let salt = match spec.optional("salt") {
-        Some(node) => name::text(&node, 1..=MAX_SALT_BYTES, out),
+        Some(node) => name::text(node, 1..=MAX_SALT_BYTES, out),
         None => document_name.map(str::to_owned),
     };
-    let honour_canary_weight = read_flag(&spec, "honour_canary_weight", out);
-    let versions = spec.required("versions", out).and_then(|node| read_versions(node, out));
-
-    if let (Some(true), Some(versions)) = (honour_canary_weight, &versions)
-        && versions.len() != 2
-    {
-        let message = format!(
-            "needs exactly two versions, the second being the canary; there are {}",
-            versions.len()
-        );
-        out.add("spec.honour_canary_weight", message);
+    let sticky_by = spec.maybe("sticky_by", out, |node, out| {
+        node.set(0..=StickyKey::ALL.len(), out, StickyKey::read)
+    });
+    let canary_override = spec.or_default("canary_override", out, read_caller_names);
+    let pinned_fallback = spec.or_default("pinned_fallback", out, Node::boolean);
+    let gpu = spec.maybe("gpu", out, read_gpu);
+    let shadow = spec.maybe("shadow", out, read_shadow);
+    let versions = spec.must("versions", out, versions::read);
+    let cohorts = spec.maybe("cohorts", out, Cohorts::read);
+    let rules = spec.or_default("rules", out, |node, out| {
+        let key = Key {
+            field: ".name",
+            of: |rule: &RoutingRule| rule.name.clone(),
+        };
+        node.distinct(0..=MAX_RULES, key, out, |node, out| {
+            rule::read(node, versions.as_deref(), out)
+        })
+    });
+    if let Some(versions) = &versions {
+        check_override(&spec, canary_override.as_deref(), versions.len(), out);
+        check_shadow(&spec, shadow.as_ref(), versions, out);
     }
     Some(RoutingPolicy {
         model: model?,
         default: default?,
         salt: salt?,
-        honour_canary_weight: honour_canary_weight?,
+        sticky_by: sticky_by?.unwrap_or_else(default_sticky_by),
+        canary_override: canary_override?,
+        pinned_fallback: pinned_fallback?,
+        gpu: gpu?,
+        shadow: shadow?,
         versions: versions?,
+        cohorts: cohorts?,
+        rules: rules?,
     })
 }
 
-fn read_flag(spec: &Object<'_>, field: &'static str, out: &mut Violations) -> Option<bool> {
-    match spec.optional(field) {
-        Some(node) => node.boolean(out),
-        None => Some(false),
+fn check_override(spec: &Object<'_>, callers: Option<&[String]>, versions: usize, out: &mut Violations) {
+    if versions != 2 && callers.is_some_and(|callers| !callers.is_empty()) {
+        let message = format!("needs exactly two versions, the second being the canary; there are {versions}");
+        out.add(format!("{}.canary_override", spec.path()), message);
     }
 }
 
-/// `None` if any of the versions is wrong: a sum over the remaining ones would be reported as a second, false error.
-fn read_versions(node: Node<'_>, out: &mut Violations) -> Option<Vec<VersionWeight>> {
-    let path = node.path().to_owned();
-    let elements = node.array(1..=MAX_VERSIONS, out)?;
-    let count = elements.len();
-    let mut versions = Vec::with_capacity(count);
-    let mut first_at = HashMap::with_capacity(count);
-    for (index, element) in elements.into_iter().enumerate() {
-        if let Some(version) = read_version(element, out) {
-            let first = *first_at.entry(version.version.clone()).or_insert(index);
-            if first != index {
-                let message = format!("{} is already in {path}[{first}]", quote(&version.version));
-                out.add(format!("{path}[{index}].version"), message);
-            }
-            versions.push(version);
+fn check_shadow(spec: &Object<'_>, shadow: Option<&Option<Shadow>>, versions: &[VersionWeight], out: &mut Violations) {
+    if let Some(Some(shadow)) = shadow
+        && !versions::declares(versions, &shadow.version)
+    {
+        let path = format!("{}.shadow.version", spec.path());
+        out.add(path, versions::undeclared(versions, &shadow.version));
+    }
+}
+
+fn read_gpu(node: Node<'_>, out: &mut Violations) -> Option<GpuRequest> {
+    let gpu = node.object(&["class"], out)?;
+    let class = gpu.must("class", out, name::name)?;
+    Some(GpuRequest { class })
+}
+
+fn read_shadow(node: Node<'_>, out: &mut Violations) -> Option<Shadow> {
+    let shadow = node.object(&["version", "percent", "max_per_second"], out)?;
+    let version = shadow.must("version", out, name::version);
+    let percent = shadow.must("percent", out, |node, out| {
+        let path = node.path().to_owned();
+        let percent = Weight::read(node, out)?;
+        if percent == Weight::default() {
+            out.add(path, "must be more than 0; leave `shadow` out for no copies");
+            return None;
         }
-    }
-    if versions.len() < count {
-        return None;
-    }
-    let sum: u32 = versions
-        .iter()
-        .map(|version| u32::from(version.weight.basis_points()))
-        .sum();
-    if sum != u32::from(Weight::FULL.basis_points()) {
-        out.add(
-            path,
-            format!(
-                "the weights sum to {}; they must sum to exactly 100",
-                f64::from(sum) / 100.0
-            ),
-        );
-    }
-    Some(versions)
-}
-
-fn read_version(element: Node<'_>, out: &mut Violations) -> Option<VersionWeight> {
-    let element = element.object(&["version", "weight"], out)?;
-    let version = element.required("version", out).and_then(|node| name::name(&node, out));
-    let weight = element
-        .required("weight", out)
-        .and_then(|node| Weight::read(&node, out));
-    Some(VersionWeight {
+        Some(percent)
+    });
+    let max_per_second = shadow.must("max_per_second", out, |node, out| node.integer(SHADOWS_PER_SECOND, out));
+    Some(Shadow {
         version: version?,
-        weight: weight?,
+        percent: percent?,
+        max_per_second: max_per_second?,
     })
 }

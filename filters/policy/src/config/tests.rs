@@ -33,7 +33,7 @@ fn a_routing_policy_gets_its_defaults() {
         panic!("not a routing policy")
     };
     assert_eq!((policy.model.as_str(), policy.salt.as_str()), ("minilm", "minilm"));
-    assert!(!policy.default && !policy.honour_canary_weight);
+    assert!(!policy.default && policy.canary_override.is_empty());
 }
 
 #[test]
@@ -44,13 +44,18 @@ fn the_canonical_json_spells_out_every_default() {
         "kind": "RoutingPolicy",
         "metadata": {"name": "m"},
         "spec": {
-            "model": "m", "default": false, "salt": "m", "honour_canary_weight": false,
-            "versions": [{"version": "v1", "weight": 87.5}, {"version": "v2", "weight": 12.5}, {"version": "v3", "weight": 0}],
+            "model": "m", "default": false, "salt": "m", "sticky_by": ["user"], "canary_override": [],
+            "pinned_fallback": false,
+            "versions": [
+                {"version": "v1", "weight": 87.5, "fallback": []},
+                {"version": "v2", "weight": 12.5, "fallback": ["v1"]},
+                {"version": "v3", "weight": 0, "fallback": ["v1"]},
+            ],
+            "rules": [],
         },
     });
     assert_eq!(written, expected);
-    let empty =
-        json!({"api_version": "kilocard/v1", "kind": "ValidationPolicy", "metadata": {"name": "default"}, "spec": {}});
+    let empty = json!({"api_version": "kilocard/v1", "kind": "ValidationPolicy", "metadata": {"name": "default"}, "spec": {"limits": {}}});
     let limits = json!({"max_header_value_bytes": 4096, "max_headers": 100, "max_headers_total_bytes": 32768});
     assert_eq!(
         serde_json::to_value(document(&empty)).unwrap()["spec"]["limits"],
@@ -67,7 +72,7 @@ fn every_violation_is_reported_with_its_path() {
         "spec": {
             "model": 7,
             "defualt": true,
-            "honour_canary_weight": "yes",
+            "canary_override": "yes",
             "versions": [{"version": "", "weight": 101}, {"weight": "10%"}, 5],
         },
         "status": null,
@@ -78,11 +83,11 @@ fn every_violation_is_reported_with_its_path() {
         "api_version: `kilocard/v2` is not supported; this release reads kilocard/v1".to_owned(),
         "metadata.labels: unknown field; the fields here are name".to_owned(),
         format!("metadata.name: `Mini LM` is not a name: use {name}"),
-        "spec.defualt: unknown field; the fields here are model, default, salt, honour_canary_weight, versions"
+        "spec.defualt: unknown field; the fields here are model, default, salt, sticky_by, canary_override, pinned_fallback, gpu, shadow, versions, cohorts, rules"
             .to_owned(),
         "spec.model: must be a string, found a number".to_owned(),
-        "spec.honour_canary_weight: must be true or false, found a string".to_owned(),
-        format!("spec.versions[0].version: `` is not a name: use {name}"),
+        "spec.canary_override: must be an array, found a string".to_owned(),
+        "spec.versions[0].version: `` is not a version: use 1 to 63 lower-case letters and digits, with single `.`, `_` or `-` between them".to_owned(),
         "spec.versions[0].weight: must be a percentage from 0 to 100 with at most 2 decimals, found 101".to_owned(),
         "spec.versions[1].version: is required".to_owned(),
         "spec.versions[1].weight: must be a percentage from 0 to 100, found a string".to_owned(),
@@ -110,7 +115,7 @@ fn an_unknown_kind_names_the_kinds_there_are() {
     document["kind"] = json!("RateLimit");
     assert_eq!(
         violations(&document),
-        ["kind: `RateLimit` is not a kind; the kinds are RoutingPolicy, ValidationPolicy"]
+        ["kind: `RateLimit` is not a kind; the kinds are RoutingPolicy, ValidationPolicy, MeshPolicy"]
     );
     assert!(Kind::ALL.iter().all(|kind| kind.as_str().parse() == Ok(*kind)));
 }
@@ -197,10 +202,10 @@ fn documents_models_and_versions_share_one_grammar() {
 #[test]
 fn a_canary_header_needs_exactly_two_versions() {
     let mut document = routing("m", &[("v1", 100.0)]);
-    document["spec"]["honour_canary_weight"] = json!(true);
-    let expected = ["spec.honour_canary_weight: needs exactly two versions, the second being the canary; there are 1"];
+    document["spec"]["canary_override"] = json!(["anyone"]);
+    let expected = ["spec.canary_override: needs exactly two versions, the second being the canary; there are 1"];
     assert_eq!(violations(&document), expected);
-    assert!(parse(&with_spec("honour_canary_weight", json!(true))).is_ok());
+    assert!(parse(&with_spec("canary_override", json!(["anyone"]))).is_ok());
 }
 
 #[test]
@@ -325,6 +330,10 @@ fn a_filter_configuration_survives_the_journey() {
     let config = FilterConfig {
         revision: "etcd-42".to_owned(),
         documents: vec![document(&default_routing("m", &[("v1", 99.5), ("v2", 0.5)]))],
+        state: MeshState {
+            unready: vec!["m/v1".to_owned(), "m/v2".to_owned()],
+            saturated: vec!["m/v2".to_owned()],
+        },
     };
     let json = serde_json::to_vec(&config).unwrap();
     assert_eq!(FilterConfig::parse(&json), Ok(config));
@@ -340,7 +349,10 @@ fn a_filter_configuration_reports_every_document_by_its_index() {
     let json = serde_json::to_vec(&json!({"revision": 3, "documents": [good, bad, 1], "more": 0})).unwrap();
     let found = strings(FilterConfig::parse(&json).unwrap_err());
     assert_eq!(found.len(), 4, "{found:?}");
-    assert_eq!(found[0], "more: unknown field; the fields here are revision, documents");
+    assert_eq!(
+        found[0],
+        "more: unknown field; the fields here are revision, documents, state"
+    );
     assert_eq!(found[1], "revision: must be a string, found a number");
     assert!(found[2].starts_with("documents[1].spec.model: `M` is not a name"));
     assert_eq!(found[3], "documents[2]: must be an object, found a number");
@@ -397,10 +409,10 @@ proptest! {
     }
 
     #[test]
-    fn what_is_written_is_read_back(canary in 0..=10_000_u16, default: bool, honour_canary_weight: bool, salt in "[ -~]{1,128}") {
+    fn what_is_written_is_read_back(canary in 0..=10_000_u16, default: bool, canary_override: bool, salt in "[ -~]{1,128}") {
         let mut json = routing("m", &[("v1", f64::from(10_000 - canary) / 100.0), ("v2", f64::from(canary) / 100.0)]);
         json["spec"]["default"] = json!(default);
-        json["spec"]["honour_canary_weight"] = json!(honour_canary_weight);
+        json["spec"]["canary_override"] = json!(if canary_override { vec!["anyone"] } else { vec![] });
         json["spec"]["salt"] = json!(salt);
         let document = document(&json);
         let written = serde_json::to_vec(&document).unwrap();

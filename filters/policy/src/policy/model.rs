@@ -33,7 +33,7 @@ impl ModelRouting {
             name: policy.model.clone(),
             salt: policy.salt.clone(),
             is_default: policy.default,
-            honours_canary_weight: policy.honour_canary_weight,
+            honours_canary_weight: !policy.canary_override.is_empty(),
             stable,
             versions,
         }
@@ -54,7 +54,7 @@ impl ModelRouting {
         self.is_default
     }
 
-    /// Whether `x-canary-weight` counts.
+    /// Whether `x-canary-weight` counts for anybody.
     pub fn honours_canary_weight(&self) -> bool {
         self.honours_canary_weight
     }

@@ -65,24 +65,26 @@ fn two_defaults_contradict() {
 }
 
 #[test]
-fn two_validation_policies_contradict() {
-    let found = violations(&[validation("a"), validation("b")]);
-    let expected =
-        "ValidationPolicy/b: kind: there is already ValidationPolicy/a, and there may be only one ValidationPolicy";
+fn one_section_in_two_documents_contradicts() {
+    let with_limits = |name| {
+        let mut document = validation(name);
+        document["spec"]["limits"] = json!({});
+        document
+    };
+    let found = violations(&[with_limits("a"), with_limits("b")]);
+    let expected = "ValidationPolicy/b: spec.limits: is already in ValidationPolicy/a, and may be in one document only";
     assert_eq!(found, [expected]);
+    assert_eq!(
+        policy(&[with_limits("a"), validation("b")]).limits(),
+        &HeaderLimits::default()
+    );
 }
 
 #[test]
 fn a_document_twice_is_one_violation_and_all_violations_are_reported() {
     let a = default_routing("a", &[("v1", 100.0)]);
-    let found = violations(&[
-        a.clone(),
-        a,
-        validation("x"),
-        validation("y"),
-        default_routing("b", &[("v1", 100.0)]),
-    ]);
-    assert_eq!(found.len(), 3, "{found:?}");
+    let found = violations(&[a.clone(), a, default_routing("b", &[("v1", 100.0)])]);
+    assert_eq!(found.len(), 2, "{found:?}");
     assert_eq!(
         found[0],
         "RoutingPolicy/a: metadata.name: there is already a RoutingPolicy/a"

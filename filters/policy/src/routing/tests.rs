@@ -127,7 +127,7 @@ fn versions_after_the_first_are_stacked_from_bucket_zero() {
 fn a_canary_weight_counts_only_where_the_policy_honours_it() {
     let ignoring = default_routing("m", &[("v1", 100.0), ("v2", 0.0)]);
     let mut honouring = ignoring.clone();
-    honouring["spec"]["honour_canary_weight"] = json!(true);
+    honouring["spec"]["canary_override"] = json!(["anyone"]);
     let (ignoring, honouring) = (policy(&[ignoring]), policy(&[honouring]));
     let weight = |value: &'static str| [("x-canary-weight", value.as_bytes())];
     assert_eq!(routed(&ignoring, &weight("100"), 0).version, "v1");
@@ -146,7 +146,7 @@ fn a_canary_weight_counts_only_where_the_policy_honours_it() {
 #[test]
 fn a_canary_weight_does_not_move_a_pin() {
     let mut document = default_routing("m", &[("v1", 50.0), ("v2", 50.0)]);
-    document["spec"]["honour_canary_weight"] = json!(true);
+    document["spec"]["canary_override"] = json!(["anyone"]);
     let route_of = [("x-model-version", b"v1".as_slice()), ("x-canary-weight", b"100")];
     assert_eq!(routed(&policy(&[document]), &route_of, 0).version, "v1");
 }
@@ -194,7 +194,7 @@ proptest! {
     #[test]
     fn raising_a_header_canary_weight_never_moves_a_user_off_it(low in 0..=100_u16, more in 0..=100_u16, user in "[a-z0-9]{1,24}") {
         let mut document = default_routing("m", &[("v1", 90.0), ("v2", 10.0)]);
-        document["spec"]["honour_canary_weight"] = json!(true);
+        document["spec"]["canary_override"] = json!(["anyone"]);
         let policy = policy(&[document]);
         let version = |weight: u16| {
             let weight = weight.to_string();

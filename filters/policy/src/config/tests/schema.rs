@@ -5,7 +5,7 @@ use std::path::Path;
 use schemars::{JsonSchema, schema_for};
 use serde_json::{Value, json};
 
-use crate::config::{Kind, RoutingPolicy, ValidationPolicy};
+use crate::config::{Kind, MeshPolicy, RoutingPolicy, ValidationPolicy};
 
 fn document_schema(kind: Kind, spec: Value) -> Value {
     let mut spec = spec;
@@ -45,6 +45,7 @@ fn schema_of(kind: Kind) -> Value {
     match kind {
         Kind::RoutingPolicy => document_schema(kind, spec_schema::<RoutingPolicy>()),
         Kind::ValidationPolicy => document_schema(kind, spec_schema::<ValidationPolicy>()),
+        Kind::MeshPolicy => document_schema(kind, spec_schema::<MeshPolicy>()),
     }
 }
 
@@ -96,8 +97,8 @@ fn the_defaults_in_a_schema_are_those_of_the_reader() {
     );
     let spec = &schema_of(Kind::RoutingPolicy)["properties"]["spec"]["properties"];
     assert_eq!(
-        (&spec["default"]["default"], &spec["honour_canary_weight"]["default"]),
-        (&json!(false), &json!(false))
+        (&spec["default"]["default"], &spec["canary_override"]["default"]),
+        (&json!(false), &json!([]))
     );
     // The salt's default is the document's name, which a schema cannot say.
     assert_eq!(spec["salt"].get("default"), None);

@@ -1,0 +1,240 @@
+//! What documents say together, and where they contradict each other.
+
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, HashSet};
+
+use crate::config::{
+    ANYONE, CallerGroup, Capture, DecisionRecord, Document, GpuClass, GpuRequest, HeaderLimits, HeaderRule,
+    InternalHeaders, MeshPolicy, MethodLists, Protocols, RefusalOptions, ReportOnly, RoutingPolicy, Spec,
+    ValidationPolicy, Violation,
+};
+
+/// Documents that contradict each other in nothing, by what they are about.
+#[derive(Default)]
+pub(crate) struct Together<'a> {
+    pub(crate) limits: Section<'a, HeaderLimits>,
+    pub(crate) protocols: Section<'a, Protocols>,
+    pub(crate) methods: Section<'a, MethodLists>,
+    pub(crate) internal_headers: Section<'a, InternalHeaders>,
+    pub(crate) refusal: Section<'a, RefusalOptions>,
+    pub(crate) report_only: Section<'a, ReportOnly>,
+    /// The rules of all ValidationPolicies, in the order of documents and within each as declared.
+    pub(crate) header_rules: Vec<DeclaredRule<'a>>,
+    pub(crate) callers: Section<'a, Vec<CallerGroup>>,
+    pub(crate) gpu_classes: Section<'a, Vec<GpuClass>>,
+    pub(crate) decision_record: Section<'a, DecisionRecord>,
+    pub(crate) capture: Section<'a, Capture>,
+    /// By model.
+    pub(crate) models: BTreeMap<&'a str, DeclaredModel<'a>>,
+    seen: HashSet<(&'static str, &'a str)>,
+    default: Option<&'a Document>,
+    violations: Vec<Violation>,
+}
+
+/// A rule and the ValidationPolicy it stands in.
+#[derive(Clone, Copy)]
+pub(crate) struct DeclaredRule<'a> {
+    pub(crate) document: &'a Document,
+    /// Where in the document.
+    pub(crate) index: usize,
+    pub(crate) rule: &'a HeaderRule,
+}
+
+/// The routing of a model and the RoutingPolicy that says it.
+#[derive(Clone, Copy)]
+pub(crate) struct DeclaredModel<'a> {
+    pub(crate) document: &'a Document,
+    pub(crate) policy: &'a RoutingPolicy,
+}
+
+/// What at most one document says.
+pub(crate) struct Section<'a, T>(Option<(&'a Document, &'a T)>);
+
+impl<T> Default for Section<'_, T> {
+    fn default() -> Self {
+        Self(None)
+    }
+}
+
+impl<'a, T> Section<'a, T> {
+    /// What the documents say, if one does.
+    pub(crate) fn get(&self) -> Option<&'a T> {
+        self.0.map(|(_, section)| section)
+    }
+}
+
+impl<'a> Together<'a> {
+    /// Puts documents together. Where two contradict, the later one is blamed; where one refers to what no other declares,
+    /// the one that refers.
+    ///
+    /// # Errors
+    /// Every contradiction, its path beginning with `Kind/name: `.
+    pub(crate) fn of(documents: impl IntoIterator<Item = &'a Document>) -> Result<Self, Vec<Violation>> {
+        let mut together = Self::default();
+        for document in documents {
+            together.add(document);
+        }
+        together.check_callers();
+        together.check_gpu_classes();
+        if together.violations.is_empty() {
+            Ok(together)
+        } else {
+            Err(together.violations)
+        }
+    }
+
+    fn add(&mut self, document: &'a Document) {
+        if !self.seen.insert((document.kind().as_str(), document.name())) {
+            let message = format!("there is already a {}", document.id());
+            blame(&mut self.violations, document, "metadata.name", message);
+            return;
+        }
+        match document.spec() {
+            Spec::Routing(policy) => self.add_routing(document, policy),
+            Spec::Validation(policy) => self.add_validation(document, policy),
+            Spec::Mesh(policy) => self.add_mesh(document, policy),
+        }
+    }
+
+    fn add_routing(&mut self, document: &'a Document, policy: &'a RoutingPolicy) {
+        if policy.default {
+            match self.default {
+                None => self.default = Some(document),
+                Some(first) => {
+                    let message = format!("{} is already the default, and there may be only one", first.id());
+                    blame(&mut self.violations, document, "spec.default", message);
+                }
+            }
+        }
+        match self.models.entry(&policy.model) {
+            Entry::Vacant(entry) => {
+                entry.insert(DeclaredModel { document, policy });
+            }
+            Entry::Occupied(first) => {
+                let first = first.get().document.id();
+                let message = format!("model {} is already routed by {first}", policy.model);
+                blame(&mut self.violations, document, "spec.model", message);
+            }
+        }
+    }
+
+    fn add_validation(&mut self, document: &'a Document, policy: &'a ValidationPolicy) {
+        let out = &mut self.violations;
+        let ValidationPolicy {
+            limits,
+            protocols,
+            methods,
+            internal_headers,
+            refusal,
+            report_only,
+            rules,
+        } = policy;
+        only(&mut self.limits, document, "limits", limits.as_ref(), out);
+        only(&mut self.protocols, document, "protocols", protocols.as_ref(), out);
+        only(&mut self.methods, document, "methods", methods.as_ref(), out);
+        let internal = internal_headers.as_ref();
+        only(&mut self.internal_headers, document, "internal_headers", internal, out);
+        only(&mut self.refusal, document, "refusal", refusal.as_ref(), out);
+        only(
+            &mut self.report_only,
+            document,
+            "report_only",
+            report_only.as_ref(),
+            out,
+        );
+        let declared = rules
+            .iter()
+            .enumerate()
+            .map(|(index, rule)| DeclaredRule { document, index, rule });
+        self.header_rules.extend(declared);
+    }
+
+    fn add_mesh(&mut self, document: &'a Document, policy: &'a MeshPolicy) {
+        let out = &mut self.violations;
+        let MeshPolicy {
+            callers,
+            gpu_classes,
+            decision_record,
+            capture,
+        } = policy;
+        only(&mut self.callers, document, "callers", callers.as_ref(), out);
+        only(
+            &mut self.gpu_classes,
+            document,
+            "gpu_classes",
+            gpu_classes.as_ref(),
+            out,
+        );
+        let record = decision_record.as_ref();
+        only(&mut self.decision_record, document, "decision_record", record, out);
+        only(&mut self.capture, document, "capture", capture.as_ref(), out);
+    }
+
+    fn check_callers(&mut self) {
+        let groups = self.callers.get().into_iter().flatten();
+        let known: HashSet<&str> = groups.map(|group| group.name.as_str()).chain([ANYONE]).collect();
+        let out = &mut self.violations;
+        let mut check = |document: &Document, path: &dyn Fn(usize) -> String, names: &[String]| {
+            for (index, name) in names.iter().enumerate() {
+                if !known.contains(name.as_str()) {
+                    let message = format!("no MeshPolicy declares the callers `{name}`");
+                    blame(out, document, &path(index), message);
+                }
+            }
+        };
+        for declared in &self.header_rules {
+            let path = |index| format!("spec.rules[{}].callers[{index}]", declared.index);
+            check(declared.document, &path, &declared.rule.callers);
+        }
+        for DeclaredModel { document, policy } in self.models.values() {
+            let path = |index| format!("spec.canary_override[{index}]");
+            check(document, &path, &policy.canary_override);
+        }
+    }
+
+    fn check_gpu_classes(&mut self) {
+        let classes = self.gpu_classes.get().into_iter().flatten();
+        let known: HashSet<&str> = classes.map(|class| class.name.as_str()).collect();
+        let out = &mut self.violations;
+        let mut check = |document: &Document, path: &dyn Fn() -> String, gpu: Option<&GpuRequest>| {
+            if let Some(gpu) = gpu
+                && !known.contains(gpu.class.as_str())
+            {
+                let message = format!("no MeshPolicy declares the GPU class `{}`", gpu.class);
+                blame(out, document, &path(), message);
+            }
+        };
+        for DeclaredModel { document, policy } in self.models.values() {
+            check(document, &|| "spec.gpu.class".to_owned(), policy.gpu.as_ref());
+            for (index, rule) in policy.rules.iter().enumerate() {
+                let path = || format!("spec.rules[{index}].gpu.class");
+                check(document, &path, rule.gpu.as_ref());
+            }
+        }
+    }
+}
+
+/// Takes a section, or blames the document that has it a second time.
+fn only<'a, T>(
+    section: &mut Section<'a, T>,
+    document: &'a Document,
+    name: &str,
+    given: Option<&'a T>,
+    out: &mut Vec<Violation>,
+) {
+    let Some(given) = given else { return };
+    match section.0 {
+        None => section.0 = Some((document, given)),
+        Some((first, _)) => {
+            let message = format!("is already in {}, and may be in one document only", first.id());
+            blame(out, document, &format!("spec.{name}"), message);
+        }
+    }
+}
+
+fn blame(out: &mut Vec<Violation>, document: &Document, path: &str, message: String) {
+    out.push(Violation {
+        path: format!("{}: {path}", document.id()),
+        message,
+    });
+}
