@@ -19,6 +19,9 @@ pub enum Failure {
     /// Documents that are valid alone, but not together with those in etcd.
     #[error("{}", list_violations("the documents are not valid together with the policies in etcd", .0))]
     Together(Vec<Violation>),
+    /// Policies that stay are not valid without one that was to be deleted.
+    #[error("{}", list_violations("nothing was deleted, because the policies that are left would not be valid", .0))]
+    Without(Vec<Violation>),
     /// Documents that are valid alone, but not with each other.
     #[error("{}", list_violations("the documents are not valid together", .0))]
     Among(Vec<Violation>),
@@ -28,6 +31,27 @@ pub enum Failure {
     /// Somebody else changed a policy between our reading and our writing.
     #[error("{}", list_conflicts(.0))]
     Conflict(Vec<Conflict>),
+    /// An earlier state that neither etcd nor the history knows any more.
+    #[error("{}", list_unknown(*.revision, .unknown))]
+    Forgotten {
+        /// Which state.
+        revision: i64,
+        /// What of it, a line each.
+        unknown: Vec<String>,
+    },
+    /// A policy of an earlier revision that this release does not take any more.
+    #[error("{}", list_violations(&format!("{policy} as it was at revision {revision} is not valid for this release"), .violations))]
+    Outdated {
+        /// Which.
+        policy: String,
+        /// Of when.
+        revision: i64,
+        /// What is wrong with it.
+        violations: Vec<Violation>,
+    },
+    /// Any failure of a command whose exit code 1 is an answer.
+    #[error(transparent)]
+    Trouble(Box<Failure>),
     /// What was named does not exist.
     #[error("{0}")]
     NotFound(String),
@@ -54,12 +78,21 @@ pub struct Conflict {
 }
 
 impl Failure {
+    /// The failure as one of a command whose exit code 1 is an answer.
+    pub fn in_a_question(self) -> Self {
+        Self::Trouble(Box::new(self))
+    }
+
     /// 2 for what the caller wrote, 1 for what the world did.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Documents(_) | Self::Together(_) | Self::Among(_) => 2,
             Self::Store(StoreError::Connect(ConnectError::Prefix(_)) | StoreError::TooMuch { .. }) => 2,
+            Self::Trouble(_) => 2,
             Self::InEtcd(_)
+            | Self::Without(_)
+            | Self::Forgotten { .. }
+            | Self::Outdated { .. }
             | Self::Conflict(_)
             | Self::NotFound(_)
             | Self::Refused(_)
@@ -73,6 +106,10 @@ impl Failure {
         match self {
             Self::Documents(_) | Self::Together(_) | Self::Among(_) => "invalid_document",
             Self::InEtcd(_) => "invalid_in_etcd",
+            Self::Without(_) => "still_needed",
+            Self::Forgotten { .. } => "forgotten",
+            Self::Outdated { .. } => "outdated_document",
+            Self::Trouble(failure) => failure.label(),
             Self::Conflict(_) => "conflict",
             Self::NotFound(_) => "not_found",
             Self::Refused(_) => "refused",
@@ -84,7 +121,11 @@ impl Failure {
     fn details(&self) -> Value {
         match self {
             Self::Documents(problems) => problems.iter().map(Problem::to_json).collect(),
-            Self::Together(violations) | Self::Among(violations) | Self::InEtcd(violations) => violations
+            Self::Together(violations)
+            | Self::Without(violations)
+            | Self::Among(violations)
+            | Self::Outdated { violations, .. }
+            | Self::InEtcd(violations) => violations
                 .iter()
                 .map(|violation| json!({"path": violation.path, "message": violation.message}))
                 .collect(),
@@ -94,6 +135,8 @@ impl Failure {
                     json!({"policy": conflict.policy, "read_revision": conflict.read, "revision": conflict.now})
                 })
                 .collect(),
+            Self::Forgotten { unknown, .. } => json!(unknown),
+            Self::Trouble(failure) => failure.details(),
             Self::NotFound(_) | Self::Refused(_) | Self::Store(_) | Self::Status(_) => Value::Array(Vec::new()),
         }
     }
@@ -130,6 +173,18 @@ fn list_violations(title: &str, violations: &[Violation]) -> String {
     for violation in violations {
         let _ = writeln!(text, "  {violation}");
     }
+    text
+}
+
+fn list_unknown(revision: i64, unknown: &[String]) -> String {
+    let mut text = format!(
+        "the policies as they were at revision {revision} are not known any more: etcd has compacted that revision, and from \
+         the history it cannot be had:\n"
+    );
+    for line in unknown {
+        let _ = writeln!(text, "  {line}");
+    }
+    text.push_str("`kilocard history` shows what there is");
     text
 }
 

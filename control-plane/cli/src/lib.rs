@@ -3,18 +3,26 @@
 //! Owns: reading documents from files, the conditional writes to etcd, and how results are shown. Must not know: Envoy.
 //! Every decision it explains is computed by `kilocard-policy`, the code that Envoy runs as wasm.
 //!
-//! Exit codes: 0 done, 1 failed (refused, conflict, unreachable), 2 wrong usage or an invalid document.
+//! Exit codes: 0 done, 1 failed (refused, conflict, unreachable), 2 wrong usage or an invalid document. Of commands that
+//! answer by their exit code, such as `diff`: 0 and 1 the answer, 2 any failure.
 
 pub mod apply;
 pub mod args;
+pub mod authorship;
+pub mod changes;
 pub mod delete;
+pub mod diff;
+pub mod difference;
 pub mod documents;
 pub mod explain;
 pub mod failure;
 pub mod get;
+pub mod history;
 pub mod in_force;
 pub mod kind;
 pub mod outcome;
+pub mod past;
+pub mod rollback;
 pub mod shares;
 pub mod status;
 pub mod store;
@@ -36,6 +44,9 @@ async fn execute(cli: Cli) -> Result<Outcome, Failure> {
         Command::Apply(args) => apply::run(&cli.etcd, &args).await,
         Command::Get(args) => get::run(&cli.etcd, &args).await,
         Command::Delete(args) => delete::run(&cli.etcd, &args).await,
+        Command::History(args) => history::run(&cli.etcd, &args).await,
+        Command::Diff(args) => diff::run(&cli.etcd, &args).await,
+        Command::Rollback(args) => rollback::run(&cli.etcd, &args).await,
         Command::Status => status::run(&cli.control_plane).await,
         Command::Explain(args) => explain::run(&cli.etcd, &args).await,
         Command::Whois(args) => whois::run(&cli.etcd, &args).await,

@@ -1,21 +1,29 @@
 //! Policies in etcd: reading them with their revisions, and writing them only if nobody else did meanwhile.
 
+use crate::authorship::Authorship;
 use crate::failure::Conflict;
 use etcd_client::{
     Compare, CompareOp, Error as EtcdError, GetOptions, GetResponse, KeyValue, KvClient, Txn, TxnOp, TxnOpResponse,
 };
 use kilocard_policy::config::{Document, Violation, parse_bytes};
 use kilocard_registry::connect::{ConnectError, EtcdArgs};
+use kilocard_registry::history::HistoryChange;
 use kilocard_registry::layout::{InvalidPrefix, Key, Layout, PolicyId};
 use kilocard_registry::policy_status::PolicyStatus;
 use std::collections::BTreeMap;
 
+mod history;
+
+pub use history::{History, Recorded};
+
 /// Largest answer taken from etcd. Policies are read all at once, and gRPC's default of 4 MiB holds but 16 of the longest.
 const MAX_MESSAGE_BYTES: usize = 256 << 20;
-/// Most documents in one transaction. etcd takes 128 conditions (`--max-txn-ops`), and one is for all policies together.
-const MAX_DOCUMENTS_A_WRITE: usize = 127;
-/// Most bytes of documents in one transaction. etcd takes requests of 1.5 MiB (`--max-request-bytes`); the rest is for keys.
-const MAX_BYTES_A_WRITE: usize = 1 << 20;
+/// Most policies in one transaction. etcd takes 128 conditions and 128 operations (`--max-txn-ops`); one condition is for all
+/// policies together, and one operation writes the record of the change.
+const MAX_POLICIES_A_WRITE: usize = 127;
+/// Most bytes of documents in one transaction. etcd takes requests of 1.5 MiB (`--max-request-bytes`), and every document
+/// is in there twice: under its own key and in the record. The rest is for keys, author and reason.
+const MAX_BYTES_A_WRITE: usize = 640 << 10;
 
 /// Why etcd could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -35,21 +43,21 @@ pub enum StoreError {
     },
     /// More than one transaction holds, so that "all or none" cannot be kept.
     #[error(
-        "{documents} documents of {bytes} bytes of JSON are to be written, and etcd takes at most \
-         {MAX_DOCUMENTS_A_WRITE} documents and {MAX_BYTES_A_WRITE} bytes in one transaction; nothing was written. Apply them \
-         in parts, for example with one `-f` at a time: what is in etcd already does not count again"
+        "{policies} policies with {bytes} bytes of JSON are to be changed, and at most {MAX_POLICIES_A_WRITE} policies and \
+         {MAX_BYTES_A_WRITE} bytes fit one transaction; nothing was written. Change them in parts, for example with one `-f` \
+         at a time: what is in etcd already does not count again"
     )]
     TooMuch {
         /// Those that differ from what is in etcd.
-        documents: usize,
+        policies: usize,
         /// Together.
         bytes: usize,
     },
-    /// A document that does not become JSON.
-    #[error("{policy} cannot be written as JSON: {source}")]
+    /// What does not become JSON.
+    #[error("{what} cannot be written as JSON: {source}")]
     Encode {
-        /// Which.
-        policy: String,
+        /// Which document, or the record of the change.
+        what: String,
         /// Why.
         source: serde_json::Error,
     },
@@ -101,6 +109,12 @@ impl StoredPolicy {
             message,
         }])
     }
+
+    /// The bytes as JSON: written by hand, they may be anything, and what is no JSON is taken as text.
+    pub fn as_json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.value)
+            .unwrap_or_else(|_| serde_json::Value::String(String::from_utf8_lossy(&self.value).into_owned()))
+    }
 }
 
 /// All policies at one revision of etcd.
@@ -116,6 +130,21 @@ impl PolicySet {
     /// The policy's `mod_revision`, if it is there.
     pub fn revision_of(&self, id: &PolicyId) -> Option<i64> {
         self.policies.get(id).map(|stored| stored.revision)
+    }
+}
+
+/// What is to become of one policy.
+#[derive(Clone, Debug)]
+pub struct Change<'a> {
+    /// Which.
+    pub id: &'a PolicyId,
+    /// What it is to be; `None` deletes it.
+    pub document: Option<&'a Document>,
+}
+
+impl Change<'_> {
+    fn encoded(&self) -> Result<Option<Vec<u8>>, StoreError> {
+        self.document.map(encode).transpose()
     }
 }
 
@@ -195,35 +224,46 @@ impl Store {
         Ok(answer.kvs().iter().filter_map(verdict).collect())
     }
 
-    /// Writes all documents, which [`fit_one_write`], in one transaction, if no policy at all was written since `read`, and none of these deleted:
-    /// the documents were found valid together with exactly those.
+    /// Makes all changes, which [`fit_one_write`], and records them, in one transaction, if no policy at all was written
+    /// since `read`, and none of these deleted: the changes were found valid together with exactly those.
     ///
     /// # Errors
     /// [`StoreError::Request`], [`StoreError::Encode`].
-    pub async fn write(&mut self, documents: &[&Document], read: &PolicySet) -> Result<Commit, StoreError> {
+    pub async fn write(
+        &mut self,
+        changes: &[Change<'_>],
+        read: &PolicySet,
+        by: &Authorship,
+    ) -> Result<Commit, StoreError> {
         let mut conditions =
             vec![Compare::mod_revision(self.layout.policies(), CompareOp::Less, read.revision + 1).with_prefix()];
-        let mut puts = Vec::with_capacity(documents.len());
-        for document in documents {
-            let id = PolicyId::new(document.kind().as_str(), document.name());
-            let key = self.layout.key(&Key::Policy(id.clone()));
-            let value = encode(document)?;
-            let revision = read.revision_of(&id).unwrap_or(0);
-            conditions.push(Compare::mod_revision(key.clone(), CompareOp::Equal, revision));
-            puts.push(TxnOp::put(key, value, None));
+        let mut operations = Vec::with_capacity(changes.len() + 1);
+        let mut recorded = Vec::with_capacity(changes.len());
+        for change in changes {
+            let key = self.layout.key(&Key::Policy(change.id.clone()));
+            let from_revision = read.revision_of(change.id);
+            conditions.push(Compare::mod_revision(
+                key.clone(),
+                CompareOp::Equal,
+                from_revision.unwrap_or(0),
+            ));
+            operations.push(match change.encoded()? {
+                Some(value) => TxnOp::put(key, value, None),
+                None => TxnOp::delete(key, None),
+            });
+            recorded.push(HistoryChange {
+                kind: change.id.kind.clone(),
+                name: change.id.name.clone(),
+                from_revision,
+                document: change.document.map(to_json).transpose()?,
+            });
         }
-        self.commit(conditions, puts, "writing policies").await
-    }
-
-    /// Deletes a policy, if it still is as it was read.
-    ///
-    /// # Errors
-    /// [`StoreError::Request`].
-    pub async fn delete(&mut self, policy: &StoredPolicy) -> Result<Commit, StoreError> {
-        let key = self.layout.key(&Key::Policy(policy.id.clone()));
-        let condition = Compare::mod_revision(key.clone(), CompareOp::Equal, policy.revision);
-        self.commit(vec![condition], vec![TxnOp::delete(key, None)], "deleting a policy")
-            .await
+        operations.push(self.put_record(by, recorded)?);
+        let commit = self.commit(conditions, operations, "writing policies").await?;
+        if let Commit::Done(_) = commit {
+            self.prune_history().await;
+        }
+        Ok(commit)
     }
 
     async fn commit(
@@ -280,24 +320,29 @@ impl Store {
 }
 
 fn encode(document: &Document) -> Result<Vec<u8>, StoreError> {
-    serde_json::to_vec(document).map_err(|source| StoreError::Encode {
-        policy: document.id(),
-        source,
-    })
+    serde_json::to_vec(document).map_err(|source| not_encodable(document.id(), source))
 }
 
-/// Whether [`Store::write`] can write these at once.
+fn to_json(document: &Document) -> Result<serde_json::Value, StoreError> {
+    serde_json::to_value(document).map_err(|source| not_encodable(document.id(), source))
+}
+
+fn not_encodable(what: String, source: serde_json::Error) -> StoreError {
+    StoreError::Encode { what, source }
+}
+
+/// Whether [`Store::write`] can make these changes at once.
 ///
 /// # Errors
 /// [`StoreError::TooMuch`], [`StoreError::Encode`].
-pub fn fit_one_write(documents: &[&Document]) -> Result<(), StoreError> {
+pub fn fit_one_write(changes: &[Change<'_>]) -> Result<(), StoreError> {
     let mut bytes = 0;
-    for document in documents {
-        bytes += encode(document)?.len();
+    for change in changes {
+        bytes += change.encoded()?.map_or(0, |value| value.len());
     }
-    if documents.len() > MAX_DOCUMENTS_A_WRITE || bytes > MAX_BYTES_A_WRITE {
-        let documents = documents.len();
-        return Err(StoreError::TooMuch { documents, bytes });
+    if changes.len() > MAX_POLICIES_A_WRITE || bytes > MAX_BYTES_A_WRITE {
+        let policies = changes.len();
+        return Err(StoreError::TooMuch { policies, bytes });
     }
     Ok(())
 }

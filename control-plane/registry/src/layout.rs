@@ -106,6 +106,17 @@ impl Layout {
         format!("{}/status/", self.prefix)
     }
 
+    /// The records of all changes to the policies, as a prefix. Outside [`Self::root`], so that nobody who watches the
+    /// mesh has to read it.
+    pub fn history(&self) -> String {
+        format!("{}-history/", self.prefix)
+    }
+
+    /// The key of a record of changes: by time, so that keys read in order; `token` tells apart those of one millisecond.
+    pub fn history_key(&self, unix_ms: u64, token: u32) -> String {
+        format!("{}{unix_ms:013}-{token:08x}", self.history())
+    }
+
     /// The key in full.
     pub fn key(&self, key: &Key) -> String {
         let prefix = &self.prefix;
@@ -181,6 +192,16 @@ mod tests {
             assert_eq!(layout.parse(key.as_bytes()), None, "{key}");
         }
         assert_eq!(layout.parse(b"/kilocard/v1/workers/\xff"), None);
+    }
+
+    #[test]
+    fn the_history_is_not_under_the_watched_root_and_sorts_by_time() {
+        let layout = Layout::default();
+        let key = layout.history_key(1_700_000_000_123, 0xab);
+        assert_eq!(key, "/kilocard/v1-history/1700000000123-000000ab");
+        assert!(!key.starts_with(&layout.root()));
+        assert_eq!(layout.parse(key.as_bytes()), None);
+        assert!(layout.history_key(999, 0) < key);
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! The contracts between Kilocard's processes that are not protobuf: what stands in etcd under which key, and the
 //! status report that the control plane serves to operators.
 //!
-//! Owns: key layout ([`layout`]), record types ([`device`], [`worker`], [`policy_status`]), the [`report`] served at
+//! Owns: key layout ([`layout`]), record types ([`device`], [`worker`], [`policy_status`], [`history`]), the [`report`] served at
 //! `/status`, and how a process connects to etcd ([`connect`]). Must not know: Envoy, xDS, models, policies' contents.
 //! The layout is documented for operators in `docs/etcd.md`.
 
 pub mod connect;
 pub mod device;
+pub mod history;
 pub mod layout;
 pub mod policy_status;
 pub mod report;

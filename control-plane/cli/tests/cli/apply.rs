@@ -2,7 +2,8 @@
 
 use crate::etcd::Etcd;
 use crate::kilocard::{Run, deserted_url, kilocard, kilocard_with_input, routing, start};
-use kilocard_cli::apply::Plan;
+use kilocard_cli::authorship::Authorship;
+use kilocard_cli::changes::{Changes, Intent};
 use kilocard_cli::failure::Failure;
 use kilocard_cli::store::Store;
 use kilocard_policy::config::{Document, parse_bytes};
@@ -77,7 +78,7 @@ async fn more_documents_than_one_transaction_takes_are_refused_with_the_way_out(
     };
     for arguments in [STDIN, &["apply", "-f", "-", "--dry-run"]] {
         let run = kilocard_with_input(etcd.endpoint(), arguments, &documents(128)).expect(2);
-        let expected = ["128 documents", "at most 127", "in parts"];
+        let expected = ["128 policies", "at most 127", "in parts"];
         assert!(expected.iter().all(|text| run.stderr.contains(text)), "{}", run.stderr);
     }
     assert_eq!(etcd.value("policies/RoutingPolicy/m0").await, None);
@@ -215,17 +216,32 @@ fn document(name: &str, canary: u32) -> Document {
     parse_bytes(&serde_json::to_vec(&yaml).unwrap()).unwrap()
 }
 
+async fn changes(documents: Vec<Document>, store: &mut Store) -> Changes {
+    let intent = Intent {
+        documents,
+        ..Intent::default()
+    };
+    Changes::new(intent, store.policies().await.unwrap()).unwrap()
+}
+
+fn ada() -> Authorship {
+    Authorship {
+        author: "ada".into(),
+        reason: None,
+    }
+}
+
 #[tokio::test]
 async fn a_policy_that_somebody_else_changed_meanwhile_is_not_overwritten() {
     let etcd = Etcd::start().await;
     kilocard_with_input(etcd.endpoint(), STDIN, &routing("a", "a", 1)).expect(0);
     let before = etcd.revision_of("policies/RoutingPolicy/a").await;
     let mut store = Store::connect(&etcd.args()).await.unwrap();
-    let plan = Plan::new(&[document("a", 5), document("b", 5)], store.policies().await.unwrap()).unwrap();
+    let plan = changes(vec![document("a", 5), document("b", 5)], &mut store).await;
 
     kilocard_with_input(etcd.endpoint(), STDIN, &routing("a", "a", 2)).expect(0);
     let now = etcd.revision_of("policies/RoutingPolicy/a").await;
-    let failure = plan.commit(&mut store).await.unwrap_err();
+    let failure = plan.commit(&mut store, &ada()).await.unwrap_err();
     assert_eq!((failure.label(), failure.exit_code()), ("conflict", 1));
     let message = failure.to_string();
     let expected = format!("RoutingPolicy/a was revision {before} when read, and now is revision {now}");
@@ -238,14 +254,14 @@ async fn a_policy_that_somebody_else_changed_meanwhile_is_not_overwritten() {
 async fn a_policy_created_or_deleted_meanwhile_is_a_conflict_too() {
     let etcd = Etcd::start().await;
     let mut store = Store::connect(&etcd.args()).await.unwrap();
-    let plan = Plan::new(&[document("a", 5)], store.policies().await.unwrap()).unwrap();
+    let plan = changes(vec![document("a", 5)], &mut store).await;
     kilocard_with_input(etcd.endpoint(), STDIN, &routing("a", "a", 2)).expect(0);
-    let message = plan.commit(&mut store).await.unwrap_err().to_string();
+    let message = plan.commit(&mut store, &ada()).await.unwrap_err().to_string();
     assert!(message.contains("RoutingPolicy/a was not there when read"), "{message}");
 
-    let plan = Plan::new(&[document("a", 5)], store.policies().await.unwrap()).unwrap();
+    let plan = changes(vec![document("a", 5)], &mut store).await;
     kilocard(etcd.endpoint(), &["delete", "routing", "a"]).expect(0);
-    let message = plan.commit(&mut store).await.unwrap_err().to_string();
+    let message = plan.commit(&mut store, &ada()).await.unwrap_err().to_string();
     assert!(message.contains("now is not there"), "{message}");
 }
 
@@ -253,13 +269,13 @@ async fn a_policy_created_or_deleted_meanwhile_is_a_conflict_too() {
 async fn another_policy_written_meanwhile_is_no_conflict_unless_it_contradicts() {
     let etcd = Etcd::start().await;
     let mut store = Store::connect(&etcd.args()).await.unwrap();
-    let plan = Plan::new(&[document("a", 5)], store.policies().await.unwrap()).unwrap();
+    let plan = changes(vec![document("a", 5)], &mut store).await;
     kilocard_with_input(etcd.endpoint(), STDIN, &routing("other", "other", 2)).expect(0);
-    assert!(plan.commit(&mut store).await.unwrap().revision.is_some());
+    assert!(plan.commit(&mut store, &ada()).await.unwrap().revision.is_some());
 
-    let plan = Plan::new(&[document("b", 5)], store.policies().await.unwrap()).unwrap();
+    let plan = changes(vec![document("b", 5)], &mut store).await;
     kilocard_with_input(etcd.endpoint(), STDIN, &routing("rival", "b", 2)).expect(0);
-    let failure = plan.commit(&mut store).await.unwrap_err();
+    let failure = plan.commit(&mut store, &ada()).await.unwrap_err();
     assert!(matches!(failure, Failure::Together(_)), "{failure}");
     assert_eq!(etcd.value("policies/RoutingPolicy/b").await, None);
 }

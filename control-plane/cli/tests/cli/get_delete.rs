@@ -2,7 +2,8 @@
 
 use crate::etcd::Etcd;
 use crate::kilocard::{kilocard, kilocard_with_input, routing};
-use kilocard_cli::store::{Commit, Store};
+use kilocard_cli::authorship::Authorship;
+use kilocard_cli::store::{Change, Commit, Store};
 use serde_json::json;
 
 const STDIN: &[&str] = &["apply", "-f", "-", "--no-wait"];
@@ -113,7 +114,13 @@ async fn policies_of_many_megabytes_are_read() {
     // A conflict brings all policies back as well.
     let mut store = Store::connect(&etcd.args()).await.unwrap();
     let read = store.policies().await.unwrap();
-    let stale = read.policies.values().next().unwrap().clone();
+    let id = read.policies.keys().next().unwrap();
+    let change = Change { id, document: None };
     etcd.put("policies/RoutingPolicy/long-0", &long).await;
-    assert!(matches!(store.delete(&stale).await.unwrap(), Commit::Stale(now) if now.policies.len() == 5));
+    let by = Authorship {
+        author: "ada".into(),
+        reason: None,
+    };
+    let commit = store.write(&[change], &read, &by).await.unwrap();
+    assert!(matches!(commit, Commit::Stale(now) if now.policies.len() == 5));
 }

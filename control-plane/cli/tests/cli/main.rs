@@ -4,5 +4,6 @@ mod apply;
 mod ask;
 mod etcd;
 mod get_delete;
+mod history;
 mod kilocard;
 mod status;

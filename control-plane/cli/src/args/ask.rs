@@ -1,0 +1,62 @@
+//! The grammar of the commands that ask policies.
+
+use super::values::parse_header;
+use crate::kind::parse_kind;
+use clap::Args;
+use kilocard_policy::config::Kind;
+
+/// `kilocard get`
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  kilocard get
+  kilocard get routing
+  kilocard get RoutingPolicy minilm -o yaml")]
+pub struct GetArgs {
+    /// Kind, in full or in short: routing, validation, mesh; all when left out
+    #[arg(value_parser = parse_kind)]
+    pub kind: Option<Kind>,
+    /// Name; all when left out
+    #[arg(requires = "kind")]
+    pub name: Option<String>,
+}
+
+/// `kilocard explain`
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  kilocard explain -H 'x-model: minilm' -H 'x-user-id: ada'
+  kilocard explain -f policies.yaml -H 'x-model: minilm' -H 'x-model-version: v2'
+  kilocard explain -H 'x-model: minilm' --random 0
+
+Headers are taken as given; those that every gRPC request has are filled in unless given, and shown. The exit code is 0
+for a refused request too: it was explained.")]
+pub struct ExplainArgs {
+    /// Policies from these files instead of etcd (as for `apply`)
+    #[arg(short = 'f', long = "file", value_name = "FILE", num_args = 1..)]
+    pub files: Vec<String>,
+    /// A request header, `name: value`; repeatable, in order
+    #[arg(short = 'H', long = "header", value_name = "HEADER", value_parser = parse_header)]
+    pub headers: Vec<(String, String)>,
+    /// The request's :path
+    #[arg(long, default_value = "/inference.GRPCInferenceService/ModelInfer")]
+    pub path: String,
+    /// The random number of the weighted draw (0 to 2^64-1), instead of describing the draw
+    #[arg(long, value_name = "N")]
+    pub random: Option<u64>,
+}
+
+/// `kilocard whois`
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  kilocard whois ada
+  kilocard whois ada --model minilm
+  kilocard whois ada -f policies-next.yaml")]
+pub struct WhoisArgs {
+    /// The user, as in `x-user-id`
+    pub user: String,
+    /// Only this model; all when left out
+    #[arg(long)]
+    pub model: Option<String>,
+    /// Policies from these files instead of etcd (as for `apply`)
+    #[arg(short = 'f', long = "file", value_name = "FILE", num_args = 1..)]
+    pub files: Vec<String>,
+}
