@@ -29,6 +29,7 @@ struct RequestLabels {
 pub struct Metrics {
     registry: Registry,
     requests: Family<RequestLabels, Counter>,
+    shadow_requests: Family<VersionLabels, Counter>,
     request_seconds: Family<VersionLabels, Histogram>,
     batch_rows: Family<VersionLabels, Histogram>,
     inference_seconds: Family<VersionLabels, Histogram>,
@@ -53,6 +54,7 @@ impl Default for Metrics {
         let mut metrics = Self {
             registry: Registry::with_prefix("kilocard_worker"),
             requests: Family::default(),
+            shadow_requests: Family::default(),
             request_seconds: Family::new_with_constructor(seconds),
             batch_rows: Family::new_with_constructor(rows),
             inference_seconds: Family::new_with_constructor(seconds),
@@ -66,6 +68,11 @@ impl Default for Metrics {
             "requests",
             "Inference requests by gRPC status",
             metrics.requests.clone(),
+        );
+        registry.register(
+            "shadow_requests",
+            "Those among the requests that are copies of requests to another version",
+            metrics.shadow_requests.clone(),
         );
         registry.register_with_unit(
             "request",
@@ -113,6 +120,12 @@ impl Metrics {
                 status: code_name(status),
             })
             .inc();
+    }
+
+    /// The request that ended was a copy. `id` as for [`Metrics::request`].
+    pub fn shadow_request(&self, id: Option<&VersionId>) {
+        let labels = id.map_or_else(VersionLabels::unknown, VersionLabels::of);
+        self.shadow_requests.get_or_create(&labels).inc();
     }
 
     /// A batch ended.

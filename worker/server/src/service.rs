@@ -2,6 +2,7 @@
 
 mod describe;
 mod infer;
+mod origin;
 mod stream;
 mod tensor;
 
@@ -13,6 +14,7 @@ use crate::{
     models::{Models, ResolveError, Served},
 };
 use kilocard_proto::inference::{self as oip, grpc_inference_service_server::GrpcInferenceService};
+use origin::Origin;
 use std::{num::NonZero, sync::Arc, thread, time::Instant};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -20,6 +22,7 @@ use tonic::{
     Request, Response, Status, Streaming,
     metadata::{Ascii, MetadataMap, MetadataValue},
 };
+use tracing::Instrument;
 
 /// The version that the mesh decided on; set by the gateway filter.
 const ROUTE: &str = "x-kilocard-route";
@@ -102,15 +105,25 @@ impl InferenceService {
         began: Instant,
     ) -> Result<oip::ModelInferResponse, Status> {
         let arrived = Instant::now();
-        let served = self.resolve(&request.model_name, &request.model_version, metadata);
+        let origin = Origin::of(metadata);
+        // A copy goes to another version than the one that its original may name.
+        let version = if origin.is_shadow { "" } else { &request.model_version };
+        let served = self.resolve(&request.model_name, version, metadata);
         let id = served.as_ref().ok().map(|served| served.id.clone());
-        let result = match (served, infer::deadline(metadata, began)) {
-            (Ok(served), Ok(deadline)) => infer::infer(served, request, deadline, &self.turns).await,
-            (Err(status), _) | (_, Err(status)) => Err(status),
+        let answer = async {
+            let result = match (served, infer::deadline(metadata, began)) {
+                (Ok(served), Ok(deadline)) => infer::infer(served, request, deadline, &self.turns).await,
+                (Err(status), _) | (_, Err(status)) => Err(status),
+            };
+            let code = result.as_ref().map_or_else(Status::code, |_| tonic::Code::Ok);
+            tracing::debug!(?code, took = ?arrived.elapsed(), "answered");
+            self.metrics.request(id.as_ref(), code, arrived.elapsed());
+            if origin.is_shadow {
+                self.metrics.shadow_request(id.as_ref());
+            }
+            result
         };
-        let code = result.as_ref().map_or_else(Status::code, |_| tonic::Code::Ok);
-        self.metrics.request(id.as_ref(), code, arrived.elapsed());
-        result
+        answer.instrument(origin.span()).await
     }
 
     fn unimplemented<T>(&self, rpc: &str) -> Result<Response<T>, Status> {

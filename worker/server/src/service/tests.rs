@@ -182,6 +182,32 @@ async fn the_version_is_the_requests_or_the_routes_or_the_newest() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_copy_is_computed_by_the_version_it_is_routed_to_and_counted_as_a_copy() {
+    let fixture = start(|_| ()).await;
+    let mut request = Request::new(ModelInferRequest {
+        // What the original names, from which the copy differs.
+        model_version: "v1".to_owned(),
+        ..typed(&["a"])
+    });
+    for (key, value) in [("x-kilocard-route", "tiny/v2"), ("x-kilocard-shadow", "1")] {
+        request.metadata_mut().insert(key, value.parse().unwrap());
+    }
+    let response = fixture.client().model_infer(request).await.unwrap().into_inner();
+    assert_eq!(response.model_version, "v2");
+    fixture.infer(typed(&["a"])).await.unwrap();
+
+    let page = metrics(&fixture).await;
+    let counted: Vec<&str> = page
+        .lines()
+        .filter(|line| line.starts_with("kilocard_worker_shadow_requests_total{"))
+        .collect();
+    assert_eq!(
+        counted,
+        ["kilocard_worker_shadow_requests_total{model=\"tiny\",version=\"v2\"} 1"]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn versions_have_weights_of_their_own() {
     let fixture = start(|_| ()).await;
     let first = fixture.infer(typed(&["hello"])).await.unwrap();
