@@ -104,12 +104,12 @@ fn summarise(document: &Document) -> String {
             let default = if routing.default { " (default)" } else { "" };
             format!("{}{default}: {}", routing.model, shares.join(", "))
         }
-        Spec::Validation(validation) => format!(
-            "value ≤ {} B, headers ≤ {}, total ≤ {} B",
-            validation.limits.max_header_value_bytes,
-            validation.limits.max_headers,
-            validation.limits.max_headers_total_bytes
-        ),
+        Spec::Validation(validation) => validation.limits.as_ref().map_or_else(String::new, |limits| {
+            format!(
+                "value ≤ {} B, headers ≤ {}, total ≤ {} B",
+                limits.max_header_value_bytes, limits.max_headers, limits.max_headers_total_bytes
+            )
+        }),
         _ => String::new(),
     }
 }
