@@ -131,7 +131,11 @@ fn configuration(policies: &Policies) -> String {
         .map(|policy| Document::clone(&policy.document))
         .collect();
     let revision = Version::of(json(&documents).as_bytes()).to_string();
-    json(&FilterConfig { revision, documents })
+    json(&FilterConfig {
+        revision,
+        documents,
+        ..FilterConfig::default()
+    })
 }
 
 /// Policy documents hold strings, numbers and lists: encoding them cannot fail. Were it to, the filter would refuse what
