@@ -4,9 +4,10 @@ use crate::args::GetArgs;
 use crate::failure::Failure;
 use crate::outcome::{Outcome, yaml_text};
 use crate::store::{PolicySet, Store, StoredPolicy};
+use crate::summary::summarise;
 use crate::table::Table;
 use crate::verdict::Verdict;
-use kilocard_policy::config::{Document, Kind, Spec};
+use kilocard_policy::config::Kind;
 use kilocard_registry::connect::EtcdArgs;
 use kilocard_registry::layout::PolicyId;
 use kilocard_registry::policy_status::PolicyStatus;
@@ -89,28 +90,6 @@ fn show(policies: &[&StoredPolicy], statuses: &BTreeMap<PolicyId, PolicyStatus>)
     Outcome {
         yaml: Some(yaml),
         ..Outcome::new(text, json!({"policies": values}))
-    }
-}
-
-/// What a document says, in a few words.
-fn summarise(document: &Document) -> String {
-    match document.spec() {
-        Spec::Routing(routing) => {
-            let shares: Vec<String> = routing
-                .versions
-                .iter()
-                .map(|version| format!("{} {}", version.version, version.weight))
-                .collect();
-            let default = if routing.default { " (default)" } else { "" };
-            format!("{}{default}: {}", routing.model, shares.join(", "))
-        }
-        Spec::Validation(validation) => validation.limits.as_ref().map_or_else(String::new, |limits| {
-            format!(
-                "value ≤ {} B, headers ≤ {}, total ≤ {} B",
-                limits.max_header_value_bytes, limits.max_headers, limits.max_headers_total_bytes
-            )
-        }),
-        _ => String::new(),
     }
 }
 

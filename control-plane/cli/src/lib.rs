@@ -26,6 +26,7 @@ pub mod rollback;
 pub mod shares;
 pub mod status;
 pub mod store;
+pub mod summary;
 pub mod table;
 pub mod verdict;
 pub mod whois;

@@ -1,0 +1,150 @@
+//! What a document says, in a few words.
+
+use kilocard_policy::config::{Document, MeshPolicy, RoutingPolicy, RuleAction, Spec, ValidationPolicy};
+
+/// For a cell of a table.
+pub fn summarise(document: &Document) -> String {
+    let parts = match document.spec() {
+        Spec::Routing(routing) => summarise_routing(routing),
+        Spec::Validation(validation) => summarise_validation(validation),
+        Spec::Mesh(mesh) => summarise_mesh(mesh),
+        _ => Vec::new(),
+    };
+    if parts.is_empty() {
+        return "says nothing".to_owned();
+    }
+    parts.join("; ")
+}
+
+fn summarise_routing(routing: &RoutingPolicy) -> Vec<String> {
+    let shares: Vec<String> = routing
+        .versions
+        .iter()
+        .map(|version| format!("{} {}", version.version, version.weight))
+        .collect();
+    let default = if routing.default { " (default)" } else { "" };
+    let mut parts = vec![format!("{}{default}: {}", routing.model, shares.join(", "))];
+    if let Some(shadow) = &routing.shadow {
+        parts.push(format!("shadow {} {}", shadow.version, shadow.percent));
+    }
+    if let Some(gpu) = &routing.gpu {
+        parts.push(format!("GPU {}", gpu.class));
+    }
+    parts.extend(count(routing.rules.len(), "rule", "rules"));
+    parts
+}
+
+fn summarise_validation(validation: &ValidationPolicy) -> Vec<String> {
+    let mut parts = Vec::new();
+    if let Some(limits) = &validation.limits {
+        parts.push(format!(
+            "value ≤ {} B, headers ≤ {}, total ≤ {} B",
+            limits.max_header_value_bytes, limits.max_headers, limits.max_headers_total_bytes
+        ));
+    }
+    let sections = [
+        (validation.protocols.is_some(), "protocols"),
+        (validation.methods.is_some(), "methods"),
+        (validation.internal_headers.is_some(), "internal headers"),
+        (validation.refusal.is_some(), "refusal"),
+        (validation.report_only.is_some(), "report-only checks"),
+    ];
+    parts.extend(
+        sections
+            .iter()
+            .filter(|(given, _)| *given)
+            .map(|(_, name)| (*name).to_owned()),
+    );
+    let reporting = validation
+        .rules
+        .iter()
+        .filter(|rule| rule.action == RuleAction::Report)
+        .count();
+    parts.extend(
+        count(validation.rules.len(), "rule", "rules").map(|rules| match reporting {
+            0 => rules,
+            some => format!("{rules} ({some} report-only)"),
+        }),
+    );
+    parts
+}
+
+fn summarise_mesh(mesh: &MeshPolicy) -> Vec<String> {
+    let mut parts = Vec::new();
+    parts.extend(
+        mesh.callers
+            .as_ref()
+            .and_then(|callers| count(callers.len(), "group of callers", "groups of callers")),
+    );
+    parts.extend(
+        mesh.gpu_classes
+            .as_ref()
+            .and_then(|classes| count(classes.len(), "GPU class", "GPU classes")),
+    );
+    if let Some(record) = &mesh.decision_record {
+        let whether = if record.response_header { "with" } else { "without" };
+        parts.push(format!("responses {whether} decision record"));
+    }
+    parts.extend(
+        mesh.capture
+            .as_ref()
+            .map(|capture| format!("capture {}", capture.percent)),
+    );
+    parts
+}
+
+/// `3 rules`; nothing for none.
+fn count(number: usize, one: &str, more: &str) -> Option<String> {
+    match number {
+        0 => None,
+        1 => Some(format!("1 {one}")),
+        _ => Some(format!("{number} {more}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kilocard_policy::config::parse;
+    use serde_json::{Value, json};
+
+    fn summary(kind: &str, spec: &Value) -> String {
+        let document = json!({"api_version": "kilocard/v1", "kind": kind, "metadata": {"name": "a"}, "spec": spec});
+        summarise(&parse(&document).unwrap())
+    }
+
+    #[test]
+    fn every_kind_says_what_it_holds() {
+        let versions = json!([{"version": "v1", "weight": 87.5}, {"version": "v2", "weight": 12.5}]);
+        assert_eq!(
+            summary(
+                "RoutingPolicy",
+                &json!({
+                "model": "m", "default": true, "versions": versions,
+                "shadow": {"version": "v2", "percent": 5, "max_per_second": 20},
+                "rules": [{"name": "r", "match": {"tenants": ["t"]}, "gpu": {"class": "hopper"}}]})
+            ),
+            "m (default): v1 87.5%, v2 12.5%; shadow v2 5%; 1 rule"
+        );
+        assert_eq!(
+            summary(
+                "ValidationPolicy",
+                &json!({
+                "protocols": {"grpc_web": "accept"},
+                "rules": [{"name": "a", "header": "x-a", "required": true, "action": "report"},
+                          {"name": "b", "header": "x-b", "required": true}]})
+            ),
+            "protocols; 2 rules (1 report-only)"
+        );
+        assert_eq!(
+            summary(
+                "MeshPolicy",
+                &json!({
+                "gpu_classes": [{"name": "a", "select": {"nvlink": true}}, {"name": "b", "select": {"zones": ["z"]}}],
+                "decision_record": {"response_header": true}, "capture": {"percent": 1}})
+            ),
+            "2 GPU classes; responses with decision record; capture 1%"
+        );
+        assert_eq!(summary("MeshPolicy", &json!({})), "says nothing");
+    }
+}
