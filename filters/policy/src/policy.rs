@@ -10,6 +10,7 @@ use crate::request::RequestView;
 use crate::{routing, validation};
 
 mod model;
+mod split;
 #[cfg(test)]
 mod tests;
 mod together;

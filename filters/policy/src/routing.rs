@@ -1,6 +1,6 @@
 //! The routing stage: exact pin > sticky cohort > weights.
 
-use crate::cohort;
+use crate::cohort::{self, Key};
 use crate::decision::{CanaryOverride, GrpcStatus, Refusal, RefusalReason, Route, RouteReason};
 use crate::headers;
 use crate::known::Known;
@@ -21,7 +21,7 @@ pub(crate) fn route<'p>(policy: &'p Policy, known: &Known<'_>, random: u64) -> R
         return Ok(along(model, model.stable(), RouteReason::OnlyVersion, None));
     }
     let (bucket, reason) = match known.user_id {
-        Some(user) => (cohort::bucket(model.salt().as_bytes(), user), RouteReason::Sticky),
+        Some(user) => (cohort::bucket(model.salted(), Key::of(user)), RouteReason::Sticky),
         None => (cohort::scale(random), RouteReason::Weighted),
     };
     let (version, override_) = match validation::canary_percent(known) {

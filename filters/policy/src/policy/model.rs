@@ -1,5 +1,7 @@
 //! One model of a policy: its versions, and which of them a bucket belongs to.
 
+use super::split::Split;
+use crate::cohort::{Allocation, Salt};
 use crate::config::{RoutingPolicy, Weight};
 
 /// One model, compiled.
@@ -7,35 +9,38 @@ use crate::config::{RoutingPolicy, Weight};
 pub struct ModelRouting {
     name: String,
     salt: String,
+    salted: Salt,
     is_default: bool,
     honours_canary_weight: bool,
     stable: VersionRouting,
     /// Stable first, as declared.
     versions: Vec<VersionRouting>,
+    split: Split,
 }
 
 impl ModelRouting {
     pub(super) fn compile(policy: &RoutingPolicy) -> Self {
-        let mut end = 0;
-        let mut versions = Vec::with_capacity(policy.versions.len());
-        for (index, version) in policy.versions.iter().enumerate() {
-            // Stacked from 0, the first one left out: it takes what remains above.
-            end += if index == 0 { 0 } else { version.weight.basis_points() };
-            versions.push(VersionRouting {
+        let versions: Vec<_> = policy
+            .versions
+            .iter()
+            .map(|version| VersionRouting {
                 route_key: format!("{}/{}", policy.model, version.version),
                 name: version.version.clone(),
                 weight: version.weight,
-                end,
-            });
-        }
+            })
+            .collect();
+        let position = |name: &str| versions.iter().position(|version| version.name == name);
+        let split = Split::compile(&Allocation::of_policy(policy), position);
         let stable = versions.first().cloned().unwrap_or_default();
         Self {
             name: policy.model.clone(),
+            salted: Salt::new(&policy.salt),
             salt: policy.salt.clone(),
             is_default: policy.default,
             honours_canary_weight: !policy.canary_override.is_empty(),
             stable,
             versions,
+            split,
         }
     }
 
@@ -47,6 +52,11 @@ impl ModelRouting {
     /// Goes into the cohort hash.
     pub fn salt(&self) -> &str {
         &self.salt
+    }
+
+    /// The same, as the hash wants it.
+    pub fn salted(&self) -> Salt {
+        self.salted
     }
 
     /// Whether it serves the requests that name no model.
@@ -74,11 +84,7 @@ impl ModelRouting {
 
     /// The version that a bucket belongs to.
     pub fn at(&self, bucket: u16) -> &VersionRouting {
-        self.versions
-            .iter()
-            .skip(1)
-            .find(|version| bucket < version.end)
-            .unwrap_or(&self.stable)
+        self.versions.get(self.split.at(bucket)).unwrap_or(&self.stable)
     }
 
     /// The same, were the canary's share this many percent.
@@ -96,8 +102,6 @@ pub struct VersionRouting {
     name: String,
     route_key: String,
     weight: Weight,
-    /// The bucket above its last one.
-    end: u16,
 }
 
 impl VersionRouting {
