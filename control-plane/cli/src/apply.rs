@@ -32,6 +32,7 @@ pub fn wanted(files: &[String]) -> Result<Intent, Failure> {
     let loaded = documents::load(files).map_err(Failure::Documents)?;
     Ok(Intent {
         documents: loaded.into_iter().map(|Loaded { document, .. }| document).collect(),
+        remember_cohorts: true,
         ..Intent::default()
     })
 }

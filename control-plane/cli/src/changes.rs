@@ -5,6 +5,7 @@
 
 use crate::args::WaitArgs;
 use crate::authorship::Authorship;
+use crate::cohorts::{self, Moves};
 use crate::failure::Failure;
 use crate::outcome::Outcome;
 use crate::store::{Change, Commit, PolicySet, Store, conflicts, fit_one_write};
@@ -51,6 +52,8 @@ pub struct Intent {
     pub documents: Vec<Document>,
     /// To be deleted; those that are not there count as done.
     pub deletions: Vec<PolicyId>,
+    /// Whether the documents carry over what is remembered of the cohorts of those that they replace.
+    pub remember_cohorts: bool,
     /// Whether it was decided by looking at all policies, so that a change of any other voids it.
     pub of_all: bool,
 }
@@ -61,6 +64,7 @@ pub struct Changes {
     intent: Intent,
     read: PolicySet,
     items: BTreeMap<PolicyId, (Option<Document>, Action)>,
+    moves: BTreeMap<PolicyId, Vec<Moves>>,
     warnings: Vec<String>,
 }
 
@@ -87,15 +91,24 @@ impl Changes {
                 )),
             }
         }
-        let mut items = BTreeMap::new();
+        let (mut items, mut moves) = (BTreeMap::new(), BTreeMap::new());
         for document in &intent.documents {
             let id = id_of(document);
-            let action = match (read.policies.contains_key(&id), stored.get(&id)) {
-                (_, Some(old)) if old == document => Action::Unchanged,
-                (true, _) => Action::Configured,
-                (false, _) => Action::Created,
+            let old = stored.get(&id);
+            let document = match old.filter(|_| intent.remember_cohorts) {
+                Some(old) => cohorts::remembering(document, old).map_err(Failure::Together)?,
+                None => document.clone(),
             };
-            items.insert(id, (Some(document.clone()), action));
+            let action = match old {
+                Some(old) if *old == document => Action::Unchanged,
+                _ if read.policies.contains_key(&id) => Action::Configured,
+                _ => Action::Created,
+            };
+            moves.insert(
+                id.clone(),
+                old.map_or_else(Vec::new, |old| cohorts::moves(old, &document)),
+            );
+            items.insert(id, (Some(document), action));
         }
         for id in intent.deletions.iter().filter(|id| read.policies.contains_key(id)) {
             items.insert(id.clone(), (None, Action::Deleted));
@@ -105,6 +118,7 @@ impl Changes {
             intent,
             read,
             items,
+            moves,
             warnings,
         };
         fit_one_write(&changes.effective())?;
@@ -206,9 +220,13 @@ impl Changes {
             } else {
                 text.push('\n');
             }
+            let moves = self.moves.get(id).map_or(&[][..], Vec::as_slice);
+            for line in moves.iter().flat_map(Moves::lines) {
+                let _ = writeln!(text, "  {line}");
+            }
             values.push(json!({
                 "kind": id.kind, "name": id.name, "action": action.label(), "revision": revision,
-                "verdict": verdict.map(Verdict::to_json),
+                "verdict": verdict.map(Verdict::to_json), "moves": moves.iter().map(Moves::to_json).collect::<Value>(),
             }));
         }
         let outcome = Outcome::new(text, json!({"policies": values}));

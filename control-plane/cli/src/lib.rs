@@ -10,6 +10,7 @@ pub mod apply;
 pub mod args;
 pub mod authorship;
 pub mod changes;
+pub mod cohorts;
 pub mod delete;
 pub mod diff;
 pub mod difference;

@@ -21,7 +21,7 @@ async fn a_policy_is_created_then_left_alone_then_configured() {
     let stored = etcd.value("policies/RoutingPolicy/minilm").await.unwrap();
     assert_eq!(
         stored["spec"]["versions"],
-        json!([{"version": "v1", "weight": 90}, {"version": "v2", "weight": 10}])
+        json!([{"version": "v1", "weight": 90, "fallback": []}, {"version": "v2", "weight": 10, "fallback": ["v1"]}])
     );
 
     let run = kilocard_with_input(etcd.endpoint(), STDIN, &routing("minilm", "minilm", 10)).expect(0);
@@ -36,8 +36,29 @@ async fn a_policy_is_created_then_left_alone_then_configured() {
     assert!(second > first);
     assert_eq!(
         run.stdout,
-        format!("RoutingPolicy/minilm configured (revision {second})\n")
+        format!("RoutingPolicy/minilm configured (revision {second})\n  v1 → v2: 40% of users\n")
     );
+}
+
+#[tokio::test]
+async fn with_three_versions_the_cohorts_are_remembered_so_that_only_those_move_who_must() {
+    let etcd = Etcd::start().await;
+    let split = |v1: u32, v2: u32, v3: u32| {
+        format!(
+            "api_version: kilocard/v1\nkind: RoutingPolicy\nmetadata: {{name: a}}\nspec:\n  model: a\n  versions:\n  \
+             - {{version: v1, weight: {v1}}}\n  - {{version: v2, weight: {v2}}}\n  - {{version: v3, weight: {v3}}}\n"
+        )
+    };
+    let apply = |input: &str| kilocard_with_input(etcd.endpoint(), STDIN, input).expect(0).stdout;
+    apply(&split(80, 10, 10));
+    let dry = kilocard_with_input(etcd.endpoint(), &["apply", "-f", "-", "--dry-run"], &split(70, 20, 10)).expect(0);
+    assert!(dry.stdout.contains("  v1 → v2: 10% of users\n"), "{}", dry.stdout);
+    let text = apply(&split(70, 20, 10));
+    assert!(text.ends_with(")\n  v1 → v2: 10% of users\n"), "{text}");
+    let stored = etcd.value("policies/RoutingPolicy/a").await.unwrap();
+    assert!(stored["spec"]["cohorts"]["v2"].is_string(), "{stored}");
+    assert!(apply(&split(70, 20, 10)).contains("unchanged"));
+    assert!(apply(&split(80, 10, 10)).ends_with("  v2 → v1: 10% of users\n"));
 }
 
 #[tokio::test]
