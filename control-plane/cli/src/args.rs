@@ -7,7 +7,7 @@ mod ask;
 mod change;
 mod values;
 
-pub use ask::{ExplainArgs, GetArgs, WhoisArgs};
+pub use ask::{ExplainArgs, FailOn, GetArgs, PlanArgs, WhoisArgs};
 pub use change::{ApplyArgs, AuthorArgs, DeleteArgs, DiffArgs, HistoryArgs, RollbackArgs, WaitArgs};
 
 /// Policies of a Kilocard mesh: write them, read them, and see what they do
@@ -67,6 +67,8 @@ pub enum Output {
 /// The commands.
 #[derive(Subcommand, Debug)]
 pub enum Command {
+    /// Say what policy documents would change, for users and for captured requests
+    Plan(PlanArgs),
     /// Write policy documents to etcd, all or none, and wait for the control plane's verdict
     Apply(ApplyArgs),
     /// Show policies with their revision and the control plane's verdict

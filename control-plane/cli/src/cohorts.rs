@@ -173,7 +173,7 @@ impl Moves {
 }
 
 /// To two decimals, as weights have them.
-fn round(percent: f64) -> f64 {
+pub fn round(percent: f64) -> f64 {
     (percent * 100.0).round() / 100.0
 }
 

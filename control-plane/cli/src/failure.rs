@@ -52,6 +52,9 @@ pub enum Failure {
     /// Any failure of a command whose exit code 1 is an answer.
     #[error(transparent)]
     Trouble(Box<Failure>),
+    /// Flags that do not go together, or input that cannot be read.
+    #[error("{0}")]
+    Usage(String),
     /// What was named does not exist.
     #[error("{0}")]
     NotFound(String),
@@ -86,7 +89,7 @@ impl Failure {
     /// 2 for what the caller wrote, 1 for what the world did.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Documents(_) | Self::Together(_) | Self::Among(_) => 2,
+            Self::Documents(_) | Self::Together(_) | Self::Among(_) | Self::Usage(_) => 2,
             Self::Store(StoreError::Connect(ConnectError::Prefix(_)) | StoreError::TooMuch { .. }) => 2,
             Self::Trouble(_) => 2,
             Self::InEtcd(_)
@@ -111,6 +114,7 @@ impl Failure {
             Self::Outdated { .. } => "outdated_document",
             Self::Trouble(failure) => failure.label(),
             Self::Conflict(_) => "conflict",
+            Self::Usage(_) => "usage",
             Self::NotFound(_) => "not_found",
             Self::Refused(_) => "refused",
             Self::Store(error) => error.label(),
@@ -137,7 +141,7 @@ impl Failure {
                 .collect(),
             Self::Forgotten { unknown, .. } => json!(unknown),
             Self::Trouble(failure) => failure.details(),
-            Self::NotFound(_) | Self::Refused(_) | Self::Store(_) | Self::Status(_) => Value::Array(Vec::new()),
+            Self::Usage(_) | Self::NotFound(_) | Self::Refused(_) | Self::Store(_) | Self::Status(_) => Value::Array(Vec::new()),
         }
     }
 

@@ -14,6 +14,8 @@ use kilocard_registry::policy_status::PolicyStatus;
 pub struct InForce {
     /// Compiled together.
     pub policy: Policy,
+    /// The documents it was compiled from.
+    pub documents: Vec<Document>,
     /// Where they come from, in words.
     pub source: String,
     /// Where they are not simply the newest ones.
@@ -38,10 +40,11 @@ pub async fn load(etcd: &EtcdArgs, files: &[String]) -> Result<InForce, Failure>
 /// [`Failure::Documents`], [`Failure::Among`].
 pub fn from_files(files: &[String]) -> Result<InForce, Failure> {
     let loaded = documents::load(files).map_err(Failure::Documents)?;
-    let documents = loaded.iter().map(|Loaded { document, .. }| document);
-    let policy = Policy::compile("files", documents).map_err(Failure::Among)?;
+    let documents: Vec<Document> = loaded.into_iter().map(|Loaded { document, .. }| document).collect();
+    let policy = Policy::compile("files", &documents).map_err(Failure::Among)?;
     Ok(InForce {
         policy,
+        documents,
         source: files.join(", "),
         warnings: Vec::new(),
     })
@@ -68,6 +71,7 @@ pub async fn from_etcd(store: &mut Store) -> Result<InForce, Failure> {
     let policy = Policy::compile(&set.revision.to_string(), &documents).map_err(Failure::InEtcd)?;
     Ok(InForce {
         policy,
+        documents,
         source: format!("etcd at revision {}", set.revision),
         warnings,
     })

@@ -2,7 +2,7 @@
 
 use super::values::parse_header;
 use crate::kind::parse_kind;
-use clap::Args;
+use clap::{Args, ValueEnum};
 use kilocard_policy::config::Kind;
 
 /// `kilocard get`
@@ -59,4 +59,37 @@ pub struct WhoisArgs {
     /// Policies from these files instead of etcd (as for `apply`)
     #[arg(short = 'f', long = "file", value_name = "FILE", num_args = 1..)]
     pub files: Vec<String>,
+}
+
+/// `kilocard plan`
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  kilocard plan -f new.yaml
+  kilocard plan -f new.yaml --fail-on moved
+  kilocard plan -f next/ --only --against now/ -o json
+
+Compares the policies in force with those after `apply -f`: what differs, and how many users of each split get another
+version. Nothing is written. Without --against, etcd has to be reachable.
+
+Exit codes: 0 planned; 1 --fail-on found what it names; 2 trouble.")]
+pub struct PlanArgs {
+    /// The policies to be: file, folder or `-`, as for `apply`
+    #[arg(short = 'f', long = "file", required = true, value_name = "FILE", num_args = 1..)]
+    pub files: Vec<String>,
+    /// Compare with the policies of these files instead of those in force
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    pub against: Vec<String>,
+    /// Take the files alone for the policies to be, instead of changing by them those compared with
+    #[arg(long)]
+    pub only: bool,
+    /// End with exit code 1 if any user is found to be …; repeatable
+    #[arg(long, value_enum, value_name = "WHAT")]
+    pub fail_on: Vec<FailOn>,
+}
+
+/// What a plan may be failed for.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FailOn {
+    /// … on another version than before
+    Moved,
 }

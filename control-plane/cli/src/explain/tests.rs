@@ -13,6 +13,7 @@ pub(crate) fn in_force() -> InForce {
     let policy = Policy::compile("test", &documents).unwrap();
     InForce {
         policy,
+        documents: documents.to_vec(),
         source: "test".into(),
         warnings: Vec::new(),
     }

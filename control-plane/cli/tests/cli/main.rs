@@ -6,4 +6,5 @@ mod etcd;
 mod get_delete;
 mod history;
 mod kilocard;
+mod plan;
 mod status;

@@ -1,0 +1,66 @@
+//! `kilocard plan`.
+
+use crate::etcd::Etcd;
+use crate::kilocard::{deserted_url, kilocard, kilocard_with_input, routing};
+use serde_json::json;
+use std::path::Path;
+
+fn write(folder: &Path, name: &str, text: &str) -> String {
+    let path = folder.join(name);
+    std::fs::write(&path, text).unwrap();
+    path.display().to_string()
+}
+
+#[tokio::test]
+async fn what_is_in_force_is_compared_with_what_apply_would_make_of_it() {
+    let etcd = Etcd::start().await;
+    let both = routing("a", "a", 10) + "---\n" + &routing("b", "b", 10);
+    kilocard_with_input(etcd.endpoint(), &["apply", "-f", "-", "--no-wait"], &both).expect(0);
+    let plan = |arguments: &[&str]| {
+        kilocard_with_input(
+            etcd.endpoint(),
+            &[&["plan", "-f", "-"], arguments].concat(),
+            &routing("a", "a", 30),
+        )
+    };
+    let text = plan(&[]).expect(0).stdout;
+    for expected in [
+        "RoutingPolicy/a configured\n  spec.versions[v1].weight: 90 → 70",
+        "a      -     v1    v2  20%",
+    ] {
+        assert!(text.contains(expected), "{text}");
+    }
+    assert!(!text.contains("RoutingPolicy/b"), "{text}");
+    plan(&["--fail-on", "moved"]).expect(1);
+    let alone = plan(&["--only", "-o", "json"]).expect(0).json();
+    assert_eq!(
+        alone["policies"][1],
+        json!({
+        "kind": "RoutingPolicy", "name": "b", "action": "deleted", "fields": alone["policies"][1]["fields"]})
+    );
+    assert_eq!(
+        etcd.value("policies/RoutingPolicy/a").await.unwrap()["spec"]["versions"][1]["weight"],
+        10
+    );
+}
+
+#[test]
+fn files_are_compared_without_etcd() {
+    let folder = tempfile::tempdir().unwrap();
+    let now = write(folder.path(), "now.yaml", &routing("a", "a", 10));
+    let next = write(folder.path(), "next.yaml", &routing("a", "a", 10));
+    let arguments = ["plan", "-f", &next, "--against", &now, "--fail-on", "moved"];
+    let text = kilocard(&deserted_url(), &arguments).expect(0).stdout;
+    assert!(
+        text.contains("no policy differs") && text.contains("no user gets another version"),
+        "{text}"
+    );
+    kilocard(&deserted_url(), &["plan", "-f", &next]).expect(2);
+    let rival = write(folder.path(), "rival.yaml", &routing("b", "a", 10));
+    let run = kilocard(&deserted_url(), &["plan", "-f", &rival, "--against", &now]).expect(2);
+    assert!(
+        run.stderr.contains("already routed by RoutingPolicy/a"),
+        "{}",
+        run.stderr
+    );
+}
