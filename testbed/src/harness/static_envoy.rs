@@ -1,5 +1,7 @@
 //! An Envoy with a configuration of its own: no control plane.
 
+pub mod config;
+
 use super::admin::Admin;
 use crate::install::Install;
 use crate::poll::{self, DEADLINE};
