@@ -31,6 +31,7 @@ mod word;
 pub use cohorts::{BucketRange, BucketRanges, Cohorts, NotRanges};
 pub use document::{Document, Kind, Spec, UnknownKind, parse, parse_bytes};
 pub use filter::{FilterConfig, MeshState};
+pub(crate) use limits::MAX_PATTERNS;
 pub use limits::{
     HEADER_VALUE_BYTES, HEADERS, HEADERS_TOTAL_BYTES, MAX_DOCUMENT_BYTES, MAX_DOCUMENTS, MAX_FILTER_CONFIG_BYTES,
     MAX_RULES, MAX_VERSIONS,
@@ -51,4 +52,5 @@ pub use validation_policy::{
     Protocols, RefusalOptions, ReportOnly, RuleAction, RuleMatch, ValidationPolicy,
 };
 pub use violation::Violation;
+pub(crate) use violation::Violations;
 pub use weight::Weight;

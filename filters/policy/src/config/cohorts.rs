@@ -123,8 +123,8 @@ impl Cohorts {
         self.0.get(version)
     }
 
-    pub(super) fn read(node: Node<'_>, out: &mut Violations) -> Option<Self> {
-        let path = node.path().to_owned();
+    pub(super) fn read(node: &Node<'_>, out: &mut Violations) -> Option<Self> {
+        let path = node.path();
         let entries = node.entries(out)?;
         if entries.is_empty() || entries.len() > 2 * MAX_VERSIONS {
             let message = format!("has {} versions; 1 to {} are allowed", entries.len(), 2 * MAX_VERSIONS);
@@ -156,26 +156,32 @@ impl Cohorts {
         Some(cohorts)
     }
 
-    /// Stops at the first bucket that is given twice, so that a long text costs no more than a sound one.
+    /// Looks at the ends of ranges, not at every bucket: a document may have a split for each of thousands of rules.
     fn check_cover(&self) -> Result<(), String> {
-        let mut owners: Vec<Option<&str>> = vec![None; usize::from(BUCKETS)];
-        for (version, ranges) in self.iter() {
-            for bucket in ranges.as_slice().iter().flat_map(|range| range.ascending()) {
-                if let Some(owner) = owners.get_mut(usize::from(bucket))
-                    && let Some(first) = owner.replace(version)
-                {
-                    return Err(format!(
-                        "bucket {bucket} is given to {first} and to {version}; every bucket belongs to one version, once"
-                    ));
-                }
+        let of_version = |(version, ranges): (_, &'_ BucketRanges)| {
+            let ends = |range: &BucketRange| (range.ascending().into_inner(), version);
+            ranges.as_slice().iter().map(ends).collect::<Vec<_>>()
+        };
+        let mut all: Vec<((u16, u16), &str)> = self.iter().flat_map(of_version).collect();
+        all.sort_unstable();
+        let (mut next, mut last) = (0, "");
+        for ((low, high), version) in all {
+            if low < next {
+                return Err(format!(
+                    "bucket {low} is given to {last} and to {version}; every bucket belongs to one version, once"
+                ));
             }
+            if low > next {
+                break;
+            }
+            (next, last) = (high + 1, version);
         }
-        match owners.iter().position(Option::is_none) {
-            Some(bucket) => Err(format!(
-                "bucket {bucket} is given to no version; every bucket belongs to one"
-            )),
-            None => Ok(()),
+        if next < BUCKETS {
+            return Err(format!(
+                "bucket {next} is given to no version; every bucket belongs to one"
+            ));
         }
+        Ok(())
     }
 }
 

@@ -170,9 +170,9 @@ fn read(json: &Value, out: &mut Violations) -> Option<Document> {
     // Without a kind nothing can be said about the fields of the spec.
     let kind = kind?;
     let spec = match kind {
-        Kind::RoutingPolicy => routing_policy::read(spec?, name.as_deref(), out).map(Spec::Routing),
-        Kind::ValidationPolicy => validation_policy::read(spec?, out).map(Spec::Validation),
-        Kind::MeshPolicy => mesh_policy::read(spec?, out).map(Spec::Mesh),
+        Kind::RoutingPolicy => routing_policy::read(&spec?, name.as_deref(), out).map(Spec::Routing),
+        Kind::ValidationPolicy => validation_policy::read(&spec?, out).map(Spec::Validation),
+        Kind::MeshPolicy => mesh_policy::read(&spec?, out).map(Spec::Mesh),
     };
     Some(Document {
         api_version: api_version?,
@@ -207,5 +207,5 @@ fn read_kind(node: &Node<'_>, out: &mut Violations) -> Option<Kind> {
 fn read_name(root: &Object<'_>, out: &mut Violations) -> Option<String> {
     let metadata = root.required("metadata", out)?.object(&["name"], out)?;
     let node = metadata.required("name", out)?;
-    name::name(node, out)
+    name::name(&node, out)
 }

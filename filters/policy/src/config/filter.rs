@@ -68,10 +68,10 @@ fn read(json: &Value, out: &mut Violations) -> Option<FilterConfig> {
     let root = Node::root(json).object(&["revision", "documents", "state"], out)?;
     let revision = root
         .required("revision", out)
-        .and_then(|node| name::text(node, 0..=MAX_REVISION_BYTES, out));
+        .and_then(|node| name::text(&node, 0..=MAX_REVISION_BYTES, out));
     let documents = root
         .required("documents", out)
-        .and_then(|node| read_documents(node, out));
+        .and_then(|node| read_documents(&node, out));
     let state = root.or_default("state", out, read_state);
     Some(FilterConfig {
         revision: revision?,
@@ -80,7 +80,7 @@ fn read(json: &Value, out: &mut Violations) -> Option<FilterConfig> {
     })
 }
 
-fn read_state(node: Node<'_>, out: &mut Violations) -> Option<MeshState> {
+fn read_state(node: &Node<'_>, out: &mut Violations) -> Option<MeshState> {
     let state = node.object(&["unready", "saturated"], out)?;
     let unready = state.or_default("unready", out, read_route_keys);
     let saturated = state.or_default("saturated", out, read_route_keys);
@@ -90,7 +90,7 @@ fn read_state(node: Node<'_>, out: &mut Violations) -> Option<MeshState> {
     })
 }
 
-fn read_route_keys(node: Node<'_>, out: &mut Violations) -> Option<Vec<String>> {
+fn read_route_keys(node: &Node<'_>, out: &mut Violations) -> Option<Vec<String>> {
     let mut keys = node.list(0..=MAX_DOCUMENTS * MAX_VERSIONS, out, |node, out| {
         let text = node.string(out)?;
         let is_key = text
@@ -109,7 +109,7 @@ fn read_route_keys(node: Node<'_>, out: &mut Violations) -> Option<Vec<String>> 
     Some(keys)
 }
 
-fn read_documents(node: Node<'_>, out: &mut Violations) -> Option<Vec<Document>> {
+fn read_documents(node: &Node<'_>, out: &mut Violations) -> Option<Vec<Document>> {
     let elements = node.array(0..=MAX_DOCUMENTS, out)?;
     let mut documents = Vec::with_capacity(elements.len());
     for element in elements {

@@ -30,6 +30,8 @@ pub const HEADERS_TOTAL_BYTES: RangeInclusive<u32> = 4096..=128 * 1024;
 
 /// Most rules in one RoutingPolicy or ValidationPolicy.
 pub const MAX_RULES: usize = 4096;
+/// Most different patterns in all documents together.
+pub(crate) const MAX_PATTERNS: usize = 4096;
 /// Most elements of the short lists in a document: conditions, callers, fallbacks.
 pub(super) const MAX_LIST: usize = 64;
 /// Most elements of the long lists in a document: methods, tenants, values, addresses.

@@ -77,14 +77,14 @@ pub struct Capture {
     pub plain_headers: Vec<String>,
 }
 
-pub(super) fn read(spec: Node<'_>, out: &mut Violations) -> Option<MeshPolicy> {
+pub(super) fn read(spec: &Node<'_>, out: &mut Violations) -> Option<MeshPolicy> {
     let spec = spec.object(&["callers", "gpu_classes", "decision_record", "capture"], out)?;
     let callers = spec.maybe("callers", out, |node, out| {
         let key = Key {
             field: ".name",
             of: |group: &CallerGroup| group.name.clone(),
         };
-        node.distinct(0..=MAX_DECLARED, key, out, CallerGroup::read)
+        node.distinct(0..=MAX_DECLARED, &key, out, CallerGroup::read)
     });
     let gpu_classes = spec.maybe("gpu_classes", out, gpu_class::read_all);
     let decision_record = spec.maybe("decision_record", out, |node, out| {
@@ -101,7 +101,7 @@ pub(super) fn read(spec: Node<'_>, out: &mut Violations) -> Option<MeshPolicy> {
     })
 }
 
-fn read_capture(node: Node<'_>, out: &mut Violations) -> Option<Capture> {
+fn read_capture(node: &Node<'_>, out: &mut Violations) -> Option<Capture> {
     let capture = node.object(&["percent", "plain_headers"], out)?;
     let percent = capture.must("percent", out, Weight::read);
     let plain_headers = capture.or_default("plain_headers", out, |node, out| {
@@ -114,8 +114,8 @@ fn read_capture(node: Node<'_>, out: &mut Violations) -> Option<Capture> {
 }
 
 /// What says who asked, or lets others ask as them, is never kept as it is.
-fn read_plain_header(node: Node<'_>, out: &mut Violations) -> Option<String> {
-    let path = node.path().to_owned();
+fn read_plain_header(node: &Node<'_>, out: &mut Violations) -> Option<String> {
+    let path = node.path();
     let header = name::header(node, out)?;
     if headers::is_always_hashed(&header) {
         out.add(

@@ -30,7 +30,7 @@ impl MethodPattern {
         }
     }
 
-    pub(super) fn read(node: Node<'_>, out: &mut Violations) -> Option<Self> {
+    pub(super) fn read(node: &Node<'_>, out: &mut Violations) -> Option<Self> {
         let text = node.string(out)?;
         let pattern = Self::parse(text);
         if pattern.is_none() {

@@ -31,7 +31,7 @@ pub fn is_version(text: &str) -> bool {
 }
 
 /// A string that [`is_version`].
-pub(super) fn version(node: Node<'_>, out: &mut Violations) -> Option<String> {
+pub(super) fn version(node: &Node<'_>, out: &mut Violations) -> Option<String> {
     let text = node.string(out)?;
     if !is_version(text) {
         let grammar = "1 to 63 lower-case letters and digits, with single `.`, `_` or `-` between them";
@@ -42,7 +42,7 @@ pub(super) fn version(node: Node<'_>, out: &mut Violations) -> Option<String> {
 }
 
 /// A header that a rule may be about: lower case as in HTTP/2, or `:path` or `:authority`; none that only the mesh sets.
-pub(super) fn header(node: Node<'_>, out: &mut Violations) -> Option<String> {
+pub(super) fn header(node: &Node<'_>, out: &mut Violations) -> Option<String> {
     let text = node.string(out)?;
     let is_token = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_' | b'.');
     let is_pseudo = matches!(text, headers::PATH | headers::AUTHORITY);
@@ -62,7 +62,7 @@ pub(super) fn header(node: Node<'_>, out: &mut Violations) -> Option<String> {
 }
 
 /// A tenant, as `x-tenant-id` may name it.
-pub(super) fn tenant(node: Node<'_>, out: &mut Violations) -> Option<String> {
+pub(super) fn tenant(node: &Node<'_>, out: &mut Violations) -> Option<String> {
     let text = node.string(out)?;
     let max = headers::MAX_USER_ID_BYTES;
     if text.is_empty() || text.len() > max || !text.bytes().all(headers::is_user_id_byte) {
@@ -74,7 +74,7 @@ pub(super) fn tenant(node: Node<'_>, out: &mut Violations) -> Option<String> {
 }
 
 /// A value that a header can have: printable ASCII.
-pub(super) fn header_value(node: Node<'_>, out: &mut Violations) -> Option<String> {
+pub(super) fn header_value(node: &Node<'_>, out: &mut Violations) -> Option<String> {
     let text = node.string(out)?;
     if text.len() > MAX_LISTED_VALUE_BYTES || !text.bytes().all(|byte| matches!(byte, 0x20..=0x7e)) {
         let message = format!("must be 0 to {MAX_LISTED_VALUE_BYTES} printable ASCII characters");
@@ -85,7 +85,7 @@ pub(super) fn header_value(node: Node<'_>, out: &mut Violations) -> Option<Strin
 }
 
 /// A string that [`is_name`].
-pub(super) fn name(node: Node<'_>, out: &mut Violations) -> Option<String> {
+pub(super) fn name(node: &Node<'_>, out: &mut Violations) -> Option<String> {
     let text = node.string(out)?;
     if !is_name(text) {
         let grammar = "1 to 63 lower-case letters, digits, `.`, `_` or `-`, and begin with a letter or a digit";
@@ -96,7 +96,7 @@ pub(super) fn name(node: Node<'_>, out: &mut Violations) -> Option<String> {
 }
 
 /// Text without control characters, of so many bytes.
-pub(super) fn text(node: Node<'_>, bytes: RangeInclusive<usize>, out: &mut Violations) -> Option<String> {
+pub(super) fn text(node: &Node<'_>, bytes: RangeInclusive<usize>, out: &mut Violations) -> Option<String> {
     let text = node.string(out)?;
     if !bytes.contains(&text.len()) || text.chars().any(char::is_control) {
         let (min, max) = bytes.into_inner();

@@ -13,9 +13,9 @@ use super::violation::Violations;
 
 /// Longest expression, in bytes.
 const MAX_PATTERN_BYTES: usize = 512;
-/// Most memory for a compiled expression, in bytes. Enough for `[a-z0-9-]{1,128}` and for a list of fifty words; a repetition
-/// of a repetition soon exceeds it.
-const MAX_COMPILED_BYTES: usize = 32 * 1024;
+/// Most memory for a compiled expression, in bytes, natively; in wasm, where pointers are shorter, the same expression takes
+/// less. Enough for `[a-z0-9-]{1,128}` and for a list of fifty words; a repetition of a repetition soon exceeds it.
+const MAX_COMPILED_BYTES: usize = 16 * 1024;
 /// Deepest nesting of groups; the parser recurses.
 const MAX_NESTING: u32 = 16;
 
@@ -39,7 +39,7 @@ impl Pattern {
         build(&format!("^(?:{})$", self.0))
     }
 
-    pub(super) fn read(node: Node<'_>, out: &mut Violations) -> Option<Self> {
+    pub(super) fn read(node: &Node<'_>, out: &mut Violations) -> Option<Self> {
         let text = node.string(out)?;
         if text.is_empty() || text.len() > MAX_PATTERN_BYTES || !text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
             let message = format!("must be 1 to {MAX_PATTERN_BYTES} printable ASCII characters");
@@ -53,11 +53,20 @@ impl Pattern {
             Err(error) => {
                 out.add(
                     node.path(),
-                    format!("is no regular expression that can be used: {error}"),
+                    format!("is no regular expression that can be used: {error}{}", advice(&error)),
                 );
                 None
             }
         }
+    }
+}
+
+/// What to do about an expression that is too large. The library tells its errors apart by their texts alone.
+fn advice(error: &regex_lite::Error) -> &'static str {
+    if error.to_string().contains("size limit") {
+        "; repetitions of repetitions multiply, and `length` bounds a value at no cost"
+    } else {
+        ""
     }
 }
 

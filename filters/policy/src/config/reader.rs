@@ -31,7 +31,7 @@ impl<'v> Node<'v> {
     }
 
     /// An object that has no other fields than `allowed`.
-    pub(super) fn object(self, allowed: &'static [&'static str], out: &mut Violations) -> Option<Object<'v>> {
+    pub(super) fn object(&self, allowed: &'static [&'static str], out: &mut Violations) -> Option<Object<'v>> {
         let Value::Object(fields) = self.value else {
             self.wrong_type("an object", out);
             return None;
@@ -43,13 +43,13 @@ impl<'v> Node<'v> {
             );
         }
         Some(Object {
-            path: self.path,
+            path: self.path.clone(),
             fields,
         })
     }
 
     /// An array of a length within `length`; its elements with their paths.
-    pub(super) fn array(self, length: RangeInclusive<usize>, out: &mut Violations) -> Option<Vec<Node<'v>>> {
+    pub(super) fn array(&self, length: RangeInclusive<usize>, out: &mut Violations) -> Option<Vec<Node<'v>>> {
         let Value::Array(elements) = self.value else {
             self.wrong_type("an array", out);
             return None;
@@ -57,7 +57,7 @@ impl<'v> Node<'v> {
         if !length.contains(&elements.len()) {
             let (min, max) = length.into_inner();
             out.add(
-                self.path,
+                self.path.as_str(),
                 format!("has {} elements; {min} to {max} are allowed", elements.len()),
             );
             return None;
@@ -71,26 +71,26 @@ impl<'v> Node<'v> {
 
     /// A list of a length within `length`; `None` if any of its elements is wrong. `read` is asked about every one.
     pub(super) fn list<T>(
-        self,
+        &self,
         length: RangeInclusive<usize>,
         out: &mut Violations,
-        mut read: impl FnMut(Node<'v>, &mut Violations) -> Option<T>,
+        mut read: impl FnMut(&Node<'v>, &mut Violations) -> Option<T>,
     ) -> Option<Vec<T>> {
         let elements = self.array(length, out)?;
         let count = elements.len();
-        let list: Vec<T> = elements.into_iter().filter_map(|element| read(element, out)).collect();
+        let list: Vec<T> = elements.into_iter().filter_map(|element| read(&element, out)).collect();
         (list.len() == count).then_some(list)
     }
 
     /// The same; no two elements have one key.
     pub(super) fn distinct<T>(
-        self,
+        &self,
         length: RangeInclusive<usize>,
-        key: Key<T>,
+        key: &Key<T>,
         out: &mut Violations,
-        mut read: impl FnMut(Node<'v>, &mut Violations) -> Option<T>,
+        mut read: impl FnMut(&Node<'v>, &mut Violations) -> Option<T>,
     ) -> Option<Vec<T>> {
-        let path = self.path.clone();
+        let path = &self.path;
         let mut first_at = HashMap::new();
         let mut index = 0;
         self.list(length, out, |element, out| {
@@ -110,20 +110,20 @@ impl<'v> Node<'v> {
 
     /// A list of values that differ.
     pub(super) fn set<T: Display>(
-        self,
+        &self,
         length: RangeInclusive<usize>,
         out: &mut Violations,
-        read: impl FnMut(Node<'v>, &mut Violations) -> Option<T>,
+        read: impl FnMut(&Node<'v>, &mut Violations) -> Option<T>,
     ) -> Option<Vec<T>> {
         let key = Key {
             field: "",
             of: T::to_string,
         };
-        self.distinct(length, key, out, read)
+        self.distinct(length, &key, out, read)
     }
 
     /// The fields of an object that may have any: their names and values.
-    pub(super) fn entries(self, out: &mut Violations) -> Option<Vec<(&'v str, Node<'v>)>> {
+    pub(super) fn entries(&self, out: &mut Violations) -> Option<Vec<(&'v str, Node<'v>)>> {
         let Value::Object(fields) = self.value else {
             self.wrong_type("an object", out);
             return None;
@@ -165,7 +165,7 @@ impl<'v> Node<'v> {
         Some(text)
     }
 
-    pub(super) fn boolean(self, out: &mut Violations) -> Option<bool> {
+    pub(super) fn boolean(&self, out: &mut Violations) -> Option<bool> {
         let Value::Bool(value) = self.value else {
             self.wrong_type("true or false", out);
             return None;
@@ -193,7 +193,7 @@ impl<'v> Node<'v> {
     }
 
     /// A number; JSON has no NaN and no infinities. `-0` becomes `0`.
-    pub(super) fn number(self, out: &mut Violations) -> Option<f64> {
+    pub(super) fn number(&self, out: &mut Violations) -> Option<f64> {
         let Value::Number(number) = self.value else {
             self.wrong_type("a number", out);
             return None;
@@ -240,10 +240,10 @@ impl<'v> Object<'v> {
         &self,
         name: &'static str,
         out: &mut Violations,
-        read: impl FnOnce(Node<'v>, &mut Violations) -> Option<T>,
+        read: impl FnOnce(&Node<'v>, &mut Violations) -> Option<T>,
     ) -> Option<Option<T>> {
         match self.optional(name) {
-            Some(node) => read(node, out).map(Some),
+            Some(node) => read(&node, out).map(Some),
             None => Some(None),
         }
     }
@@ -253,7 +253,7 @@ impl<'v> Object<'v> {
         &self,
         name: &'static str,
         out: &mut Violations,
-        read: impl FnOnce(Node<'v>, &mut Violations) -> Option<T>,
+        read: impl FnOnce(&Node<'v>, &mut Violations) -> Option<T>,
     ) -> Option<T> {
         self.maybe(name, out, read).map(Option::unwrap_or_default)
     }
@@ -263,10 +263,10 @@ impl<'v> Object<'v> {
         &self,
         name: &'static str,
         out: &mut Violations,
-        read: impl FnOnce(Node<'v>, &mut Violations) -> Option<T>,
+        read: impl FnOnce(&Node<'v>, &mut Violations) -> Option<T>,
     ) -> Option<T> {
         let node = self.required(name, out)?;
-        read(node, out)
+        read(&node, out)
     }
 
     pub(super) fn optional(&self, name: &'static str) -> Option<Node<'v>> {

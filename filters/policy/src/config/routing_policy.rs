@@ -126,12 +126,12 @@ const FIELDS: &[&str] = &[
     "rules",
 ];
 
-pub(super) fn read(spec: Node<'_>, document_name: Option<&str>, out: &mut Violations) -> Option<RoutingPolicy> {
+pub(super) fn read(spec: &Node<'_>, document_name: Option<&str>, out: &mut Violations) -> Option<RoutingPolicy> {
     let spec = spec.object(FIELDS, out)?;
     let model = spec.must("model", out, name::name);
     let default = spec.or_default("default", out, Node::boolean);
     let salt = match spec.optional("salt") {
-        Some(node) => name::text(node, 1..=MAX_SALT_BYTES, out),
+        Some(node) => name::text(&node, 1..=MAX_SALT_BYTES, out),
         None => document_name.map(str::to_owned),
     };
     let sticky_by = spec.maybe("sticky_by", out, |node, out| {
@@ -148,7 +148,7 @@ pub(super) fn read(spec: Node<'_>, document_name: Option<&str>, out: &mut Violat
             field: ".name",
             of: |rule: &RoutingRule| rule.name.clone(),
         };
-        node.distinct(0..=MAX_RULES, key, out, |node, out| {
+        node.distinct(0..=MAX_RULES, &key, out, |node, out| {
             rule::read(node, versions.as_deref(), out)
         })
     });
@@ -187,17 +187,17 @@ fn check_shadow(spec: &Object<'_>, shadow: Option<&Option<Shadow>>, versions: &[
     }
 }
 
-fn read_gpu(node: Node<'_>, out: &mut Violations) -> Option<GpuRequest> {
+fn read_gpu(node: &Node<'_>, out: &mut Violations) -> Option<GpuRequest> {
     let gpu = node.object(&["class"], out)?;
     let class = gpu.must("class", out, name::name)?;
     Some(GpuRequest { class })
 }
 
-fn read_shadow(node: Node<'_>, out: &mut Violations) -> Option<Shadow> {
+fn read_shadow(node: &Node<'_>, out: &mut Violations) -> Option<Shadow> {
     let shadow = node.object(&["version", "percent", "max_per_second"], out)?;
     let version = shadow.must("version", out, name::version);
     let percent = shadow.must("percent", out, |node, out| {
-        let path = node.path().to_owned();
+        let path = node.path();
         let percent = Weight::read(node, out)?;
         if percent == Weight::default() {
             out.add(path, "must be more than 0; leave `shadow` out for no copies");

@@ -155,7 +155,7 @@ impl ReportOnly {
         }
     }
 
-    fn read(node: Node<'_>, out: &mut Violations) -> Option<Self> {
+    fn read(node: &Node<'_>, out: &mut Violations) -> Option<Self> {
         let known: Vec<_> = RefusalReason::ALL
             .iter()
             .copied()
@@ -214,7 +214,7 @@ const FIELDS: &[&str] = &[
     "rules",
 ];
 
-pub(super) fn read(spec: Node<'_>, out: &mut Violations) -> Option<ValidationPolicy> {
+pub(super) fn read(spec: &Node<'_>, out: &mut Violations) -> Option<ValidationPolicy> {
     let spec = spec.object(FIELDS, out)?;
     let limits = spec.maybe("limits", out, header_limits::read);
     let protocols = spec.maybe("protocols", out, read_protocols);
@@ -227,7 +227,7 @@ pub(super) fn read(spec: Node<'_>, out: &mut Violations) -> Option<ValidationPol
             field: ".name",
             of: |rule: &HeaderRule| rule.name.clone(),
         };
-        node.distinct(0..=MAX_RULES, key, out, rule::read)
+        node.distinct(0..=MAX_RULES, &key, out, rule::read)
     });
     Some(ValidationPolicy {
         limits: limits?,
@@ -240,7 +240,7 @@ pub(super) fn read(spec: Node<'_>, out: &mut Violations) -> Option<ValidationPol
     })
 }
 
-fn read_protocols(node: Node<'_>, out: &mut Violations) -> Option<Protocols> {
+fn read_protocols(node: &Node<'_>, out: &mut Violations) -> Option<Protocols> {
     let protocols = node.object(&["grpc_web", "http"], out)?;
     let grpc_web = protocols.or_default("grpc_web", out, GrpcWebMode::read);
     let http = protocols.or_default("http", out, HttpMode::read);
@@ -250,7 +250,7 @@ fn read_protocols(node: Node<'_>, out: &mut Violations) -> Option<Protocols> {
     })
 }
 
-fn read_method_lists(node: Node<'_>, out: &mut Violations) -> Option<MethodLists> {
+fn read_method_lists(node: &Node<'_>, out: &mut Violations) -> Option<MethodLists> {
     let lists = node.object(&["allow", "deny"], out)?;
     let allow = lists.maybe("allow", out, |node, out| {
         node.set(1..=MAX_LONG_LIST, out, MethodPattern::read)
@@ -264,7 +264,7 @@ fn read_method_lists(node: Node<'_>, out: &mut Violations) -> Option<MethodLists
     })
 }
 
-fn read_refusal(node: Node<'_>, out: &mut Violations) -> Option<RefusalOptions> {
+fn read_refusal(node: &Node<'_>, out: &mut Violations) -> Option<RefusalOptions> {
     let refusal = node.object(&["status"], out)?;
     let status = refusal.maybe("status", out, read_status)?;
     Some(status.map_or_else(RefusalOptions::default, |status| RefusalOptions { status }))
@@ -286,6 +286,6 @@ fn statuses() -> Vec<&'static str> {
     STATUSES.iter().map(|status| status.label()).collect()
 }
 
-fn read_status(node: Node<'_>, out: &mut Violations) -> Option<GrpcStatus> {
+fn read_status(node: &Node<'_>, out: &mut Violations) -> Option<GrpcStatus> {
     node.choice(STATUSES, GrpcStatus::label, out)
 }

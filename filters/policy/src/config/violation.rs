@@ -30,14 +30,14 @@ impl std::error::Error for Violation {}
 
 /// Gathers violations; bounded, because a hostile document may hold one for every few bytes.
 #[derive(Debug, Default)]
-pub(super) struct Violations {
+pub(crate) struct Violations {
     kept: Vec<Violation>,
     left_out: usize,
 }
 
 impl Violations {
     /// What is beyond the bound is counted, and its path never made text.
-    pub(super) fn add(&mut self, path: impl Into<String>, message: impl Into<String>) {
+    pub(crate) fn add(&mut self, path: impl Into<String>, message: impl Into<String>) {
         if self.kept.len() < MAX_VIOLATIONS {
             self.kept.push(Violation {
                 path: path.into(),
@@ -59,7 +59,7 @@ impl Violations {
     }
 
     /// The value, if nothing was wrong with it; `None` as value without a violation cannot come out.
-    pub(super) fn finish<T>(mut self, value: Option<T>) -> Result<T, Vec<Violation>> {
+    pub(crate) fn finish<T>(mut self, value: Option<T>) -> Result<T, Vec<Violation>> {
         if self.left_out > 0 {
             let message = format!("{} further violations are left out", self.left_out);
             self.kept.push(Violation {

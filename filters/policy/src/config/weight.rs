@@ -27,7 +27,7 @@ impl Weight {
         f64::from(self.0) / 100.0
     }
 
-    pub(super) fn read(node: Node<'_>, out: &mut Violations) -> Option<Self> {
+    pub(super) fn read(node: &Node<'_>, out: &mut Violations) -> Option<Self> {
         let Value::Number(number) = node.value() else {
             node.wrong_type("a percentage from 0 to 100", out);
             return None;

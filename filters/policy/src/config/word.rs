@@ -25,7 +25,7 @@ macro_rules! words {
             }
 
             pub(super) fn read(
-                node: $crate::config::reader::Node<'_>,
+                node: &$crate::config::reader::Node<'_>,
                 out: &mut $crate::config::violation::Violations,
             ) -> Option<Self> {
                 node.choice(Self::ALL, Self::as_str, out)

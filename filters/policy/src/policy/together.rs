@@ -4,10 +4,13 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashSet};
 
 use crate::config::{
-    ANYONE, CallerGroup, Capture, DecisionRecord, Document, GpuClass, GpuRequest, HeaderLimits, HeaderRule,
-    InternalHeaders, MeshPolicy, MethodLists, Protocols, RefusalOptions, ReportOnly, RoutingPolicy, Spec,
-    ValidationPolicy, Violation,
+    ANYONE, CallerGroup, Capture, DecisionRecord, Document, GpuClass, GpuRequest, HeaderCondition, HeaderLimits,
+    HeaderRule, InternalHeaders, MAX_PATTERNS, MeshPolicy, MethodLists, Protocols, RefusalOptions, ReportOnly,
+    RoutingPolicy, Spec, ValidationPolicy, Violation, Violations,
 };
+
+#[cfg(test)]
+mod tests;
 
 /// Documents that contradict each other in nothing, by what they are about.
 #[derive(Default)]
@@ -28,7 +31,7 @@ pub(crate) struct Together<'a> {
     pub(crate) models: BTreeMap<&'a str, DeclaredModel<'a>>,
     seen: HashSet<(&'static str, &'a str)>,
     default: Option<&'a Document>,
-    violations: Vec<Violation>,
+    violations: Violations,
 }
 
 /// A rule and the ValidationPolicy it stands in.
@@ -76,11 +79,9 @@ impl<'a> Together<'a> {
         }
         together.check_callers();
         together.check_gpu_classes();
-        if together.violations.is_empty() {
-            Ok(together)
-        } else {
-            Err(together.violations)
-        }
+        together.check_patterns();
+        let violations = std::mem::take(&mut together.violations);
+        violations.finish(Some(together))
     }
 
     fn add(&mut self, document: &'a Document) {
@@ -212,6 +213,31 @@ impl<'a> Together<'a> {
             }
         }
     }
+
+    /// A filter holds them all compiled, in every worker thread of its proxy.
+    fn check_patterns(&mut self) {
+        let of_rule = |declared: &DeclaredRule<'a>| {
+            let pattern = declared.rule.pattern.as_ref();
+            pattern.map(|pattern| (declared.document, pattern.as_str()))
+        };
+        let of_model = |declared: &DeclaredModel<'a>| {
+            let document = declared.document;
+            let headers = declared.policy.rules.iter().flat_map(|rule| &rule.match_.headers);
+            headers.filter_map(move |header| match &header.condition {
+                HeaderCondition::Pattern(pattern) => Some((document, pattern.as_str())),
+                _ => None,
+            })
+        };
+        let of_rules = self.header_rules.iter().filter_map(of_rule);
+        let mut seen = HashSet::new();
+        for (document, pattern) in of_rules.chain(self.models.values().flat_map(of_model)) {
+            if seen.insert(pattern) && seen.len() > MAX_PATTERNS {
+                let message = format!("the documents have more than {MAX_PATTERNS} different patterns together");
+                blame(&mut self.violations, document, "spec.rules", message);
+                return;
+            }
+        }
+    }
 }
 
 /// Takes a section, or blames the document that has it a second time.
@@ -220,7 +246,7 @@ fn only<'a, T>(
     document: &'a Document,
     name: &str,
     given: Option<&'a T>,
-    out: &mut Vec<Violation>,
+    out: &mut Violations,
 ) {
     let Some(given) = given else { return };
     match section.0 {
@@ -232,9 +258,6 @@ fn only<'a, T>(
     }
 }
 
-fn blame(out: &mut Vec<Violation>, document: &Document, path: &str, message: String) {
-    out.push(Violation {
-        path: format!("{}: {path}", document.id()),
-        message,
-    });
+fn blame(out: &mut Violations, document: &Document, path: &str, message: String) {
+    out.add(format!("{}: {path}", document.id()), message);
 }

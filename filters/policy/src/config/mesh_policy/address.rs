@@ -24,7 +24,7 @@ impl Cidr {
         address.is_ipv4() == self.network.is_ipv4() && masked(address, self.prefix) == self.network
     }
 
-    pub(super) fn read(node: Node<'_>, out: &mut Violations) -> Option<Self> {
+    pub(super) fn read(node: &Node<'_>, out: &mut Violations) -> Option<Self> {
         let text = node.string(out)?;
         let Some((address, prefix)) = parse(text) else {
             let message = format!(

@@ -29,10 +29,10 @@ pub struct CallerGroup {
 }
 
 impl CallerGroup {
-    pub(super) fn read(node: Node<'_>, out: &mut Violations) -> Option<Self> {
+    pub(super) fn read(node: &Node<'_>, out: &mut Violations) -> Option<Self> {
         let group = node.object(&["name", "spiffe", "addresses"], out)?;
         let name = group.must("name", out, |node, out| {
-            let path = node.path().to_owned();
+            let path = node.path();
             let name = name::name(node, out)?;
             if name == ANYONE {
                 out.add(path, "`anyone` is built in: everybody is in it; use another name");
@@ -60,8 +60,8 @@ impl CallerGroup {
 }
 
 /// The groups that a document refers to. Whether they are there is for the documents together to say.
-pub(in crate::config) fn read_names(node: Node<'_>, out: &mut Violations) -> Option<Vec<String>> {
-    let path = node.path().to_owned();
+pub(in crate::config) fn read_names(node: &Node<'_>, out: &mut Violations) -> Option<Vec<String>> {
+    let path = node.path();
     let names = node.set(0..=MAX_LIST, out, name::name)?;
     if names.len() > 1 && names.iter().any(|name| name == ANYONE) {
         out.add(

@@ -85,13 +85,13 @@ pub struct GpuSelector {
 }
 
 /// All classes of a document. A mesh has them all in one document, so whether a fallback is there can be said here.
-pub(super) fn read_all(node: Node<'_>, out: &mut Violations) -> Option<Vec<GpuClass>> {
-    let path = node.path().to_owned();
+pub(super) fn read_all(node: &Node<'_>, out: &mut Violations) -> Option<Vec<GpuClass>> {
+    let path = node.path();
     let key = Key {
         field: ".name",
         of: |class: &GpuClass| class.name.clone(),
     };
-    let classes = node.distinct(0..=MAX_DECLARED, key, out, read)?;
+    let classes = node.distinct(0..=MAX_DECLARED, &key, out, read)?;
     let names: std::collections::HashSet<&str> = classes.iter().map(|class| class.name.as_str()).collect();
     for (index, class) in classes.iter().enumerate() {
         for (position, fallback) in class.fallback.iter().enumerate() {
@@ -108,7 +108,7 @@ pub(super) fn read_all(node: Node<'_>, out: &mut Violations) -> Option<Vec<GpuCl
     Some(classes)
 }
 
-fn read(node: Node<'_>, out: &mut Violations) -> Option<GpuClass> {
+fn read(node: &Node<'_>, out: &mut Violations) -> Option<GpuClass> {
     let class = node.object(&["name", "select", "fallback", "otherwise"], out)?;
     let name = class.must("name", out, name::name);
     let select = class.must("select", out, read_selector);
@@ -122,7 +122,7 @@ fn read(node: Node<'_>, out: &mut Violations) -> Option<GpuClass> {
     })
 }
 
-fn read_selector(node: Node<'_>, out: &mut Violations) -> Option<GpuSelector> {
+fn read_selector(node: &Node<'_>, out: &mut Violations) -> Option<GpuSelector> {
     let select = node.object(&["products", "archs", "min_memory_gb", "nvlink", "zones"], out)?;
     let products = select.or_default("products", out, |node, out| node.set(1..=MAX_LIST, out, name::name));
     let archs = select.or_default("archs", out, |node, out| node.set(1..=MAX_LIST, out, name::name));

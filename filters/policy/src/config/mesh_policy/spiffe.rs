@@ -29,7 +29,7 @@ impl SpiffePattern {
         uri.starts_with(&self.text) && is_id(uri)
     }
 
-    pub(super) fn read(node: Node<'_>, out: &mut Violations) -> Option<Self> {
+    pub(super) fn read(node: &Node<'_>, out: &mut Violations) -> Option<Self> {
         let text = node.string(out)?;
         let (id, below) = match text.strip_suffix("/*") {
             Some(id) => (id, true),

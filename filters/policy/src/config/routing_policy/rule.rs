@@ -147,7 +147,7 @@ pub struct RuleVersion {
 const CONDITIONS: [&str; 4] = ["one_of", "range", "present", "pattern"];
 
 /// `declared`: the versions of the policy, if they can be read.
-pub(super) fn read(node: Node<'_>, declared: Option<&[VersionWeight]>, out: &mut Violations) -> Option<RoutingRule> {
+pub(super) fn read(node: &Node<'_>, declared: Option<&[VersionWeight]>, out: &mut Violations) -> Option<RoutingRule> {
     let rule = node.object(&["name", "match", "versions", "cohorts", "gpu"], out)?;
     let name = rule.must("name", out, name::name);
     let match_ = rule.must("match", out, read_match);
@@ -172,13 +172,17 @@ pub(super) fn read(node: Node<'_>, declared: Option<&[VersionWeight]>, out: &mut
     })
 }
 
-fn read_versions(node: Node<'_>, declared: Option<&[VersionWeight]>, out: &mut Violations) -> Option<Vec<RuleVersion>> {
-    let path = node.path().to_owned();
+fn read_versions(
+    node: &Node<'_>,
+    declared: Option<&[VersionWeight]>,
+    out: &mut Violations,
+) -> Option<Vec<RuleVersion>> {
+    let path = node.path();
     let key = Key {
         field: ".version",
         of: |version: &RuleVersion| version.version.clone(),
     };
-    let versions = node.distinct(1..=MAX_VERSIONS, key, out, read_version)?;
+    let versions = node.distinct(1..=MAX_VERSIONS, &key, out, read_version)?;
     for (index, version) in versions.iter().enumerate() {
         if let Some(declared) = declared
             && !declares(declared, &version.version)
@@ -189,11 +193,11 @@ fn read_versions(node: Node<'_>, declared: Option<&[VersionWeight]>, out: &mut V
             );
         }
     }
-    check_sum(&path, versions.iter().map(|version| version.weight), out);
+    check_sum(path, versions.iter().map(|version| version.weight), out);
     Some(versions)
 }
 
-fn read_version(node: Node<'_>, out: &mut Violations) -> Option<RuleVersion> {
+fn read_version(node: &Node<'_>, out: &mut Violations) -> Option<RuleVersion> {
     let fields = node.object(&["version", "weight"], out)?;
     let version = fields.must("version", out, name::version);
     let weight = fields.must("weight", out, Weight::read);
@@ -203,7 +207,7 @@ fn read_version(node: Node<'_>, out: &mut Violations) -> Option<RuleVersion> {
     })
 }
 
-fn read_match(node: Node<'_>, out: &mut Violations) -> Option<RoutingMatch> {
+fn read_match(node: &Node<'_>, out: &mut Violations) -> Option<RoutingMatch> {
     let fields = node.object(&["methods", "tenants", "headers"], out)?;
     let methods = fields.or_default("methods", out, |node, out| {
         node.set(1..=MAX_LONG_LIST, out, MethodPattern::read)
@@ -225,7 +229,7 @@ fn read_match(node: Node<'_>, out: &mut Violations) -> Option<RoutingMatch> {
     Some(found)
 }
 
-fn read_header(node: Node<'_>, out: &mut Violations) -> Option<HeaderMatch> {
+fn read_header(node: &Node<'_>, out: &mut Violations) -> Option<HeaderMatch> {
     let fields = node.object(&["name", "one_of", "range", "present", "pattern"], out)?;
     let name = fields.must("name", out, name::header);
     let given: Vec<_> = CONDITIONS
@@ -268,8 +272,8 @@ fn read_condition(fields: &Object<'_>, out: &mut Violations) -> Option<HeaderCon
     }
 }
 
-fn read_present(node: Node<'_>, out: &mut Violations) -> Option<()> {
-    let path = node.path().to_owned();
+fn read_present(node: &Node<'_>, out: &mut Violations) -> Option<()> {
+    let path = node.path();
     if !node.boolean(out)? {
         out.add(path, "must be true; a rule cannot ask for a header to be absent");
         return None;

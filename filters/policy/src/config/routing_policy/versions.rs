@@ -42,14 +42,14 @@ struct Given {
 }
 
 /// `None` if any of the versions is wrong: a sum over the remaining ones would be reported as a second, false error.
-pub(super) fn read(node: Node<'_>, out: &mut Violations) -> Option<Vec<VersionWeight>> {
-    let path = node.path().to_owned();
+pub(super) fn read(node: &Node<'_>, out: &mut Violations) -> Option<Vec<VersionWeight>> {
+    let path = node.path();
     let key = Key {
         field: ".version",
         of: |given: &Given| given.version.clone(),
     };
-    let given = node.distinct(1..=MAX_VERSIONS, key, out, read_one)?;
-    check_sum(&path, given.iter().map(|given| given.weight), out);
+    let given = node.distinct(1..=MAX_VERSIONS, &key, out, read_one)?;
+    check_sum(path, given.iter().map(|given| given.weight), out);
     let first = given.first().map(|given| given.version.clone());
     let versions: Vec<_> = given
         .into_iter()
@@ -70,7 +70,7 @@ pub(super) fn read(node: Node<'_>, out: &mut Violations) -> Option<Vec<VersionWe
     Some(versions)
 }
 
-fn read_one(element: Node<'_>, out: &mut Violations) -> Option<Given> {
+fn read_one(element: &Node<'_>, out: &mut Violations) -> Option<Given> {
     let element = element.object(&["version", "weight", "fallback"], out)?;
     let version = element.must("version", out, name::version);
     let weight = element.must("weight", out, Weight::read);

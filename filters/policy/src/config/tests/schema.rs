@@ -5,7 +5,10 @@ use std::path::Path;
 use schemars::{JsonSchema, schema_for};
 use serde_json::{Value, json};
 
+pub(super) use self::validator::accepts;
 use crate::config::{Kind, MeshPolicy, RoutingPolicy, ValidationPolicy};
+
+mod validator;
 
 fn document_schema(kind: Kind, spec: Value) -> Value {
     let mut spec = spec;
@@ -41,7 +44,7 @@ fn spec_schema<T: JsonSchema>() -> Value {
     schema_for!(T).to_value()
 }
 
-fn schema_of(kind: Kind) -> Value {
+pub(super) fn schema_of(kind: Kind) -> Value {
     match kind {
         Kind::RoutingPolicy => document_schema(kind, spec_schema::<RoutingPolicy>()),
         Kind::ValidationPolicy => document_schema(kind, spec_schema::<ValidationPolicy>()),
@@ -78,8 +81,62 @@ fn a_schema_requires_what_the_reader_requires() {
     let spec = &schema_of(Kind::RoutingPolicy)["properties"]["spec"];
     assert_eq!(spec["required"], json!(["model", "versions"]));
     assert_eq!(spec["additionalProperties"], json!(false));
-    let spec = &schema_of(Kind::ValidationPolicy)["properties"]["spec"];
-    assert_eq!(spec.get("required"), None);
+    for kind in [Kind::ValidationPolicy, Kind::MeshPolicy] {
+        let spec = &schema_of(kind)["properties"]["spec"];
+        assert_eq!(spec.get("required"), None);
+    }
+}
+
+/// What a schema can say, it says: an editor tells the slip before `kilocard apply` does.
+#[test]
+fn a_schema_refuses_what_it_can() {
+    let cases = [
+        (Kind::RoutingPolicy, json!({"model": "m"})),
+        (
+            Kind::RoutingPolicy,
+            json!({"model": "m", "versions": [{"version": "v1.", "weight": 100}]}),
+        ),
+        (
+            Kind::RoutingPolicy,
+            json!({"model": "m", "versions": [{"version": "v1", "weight": 101}]}),
+        ),
+        (
+            Kind::RoutingPolicy,
+            json!({"model": "m", "versions": [{"version": "v1", "weight": 100}], "gpu": null}),
+        ),
+        (
+            Kind::RoutingPolicy,
+            json!({"model": "m", "versions": [{"version": "v1", "weight": 100}], "rules": [{"name": "r", "match": {"tenants": ["t"]}}]}),
+        ),
+        (
+            Kind::ValidationPolicy,
+            json!({"rules": [{"name": "r", "header": "x-a"}]}),
+        ),
+        (
+            Kind::ValidationPolicy,
+            json!({"rules": [{"name": "r", "header": "x-a", "required": false}]}),
+        ),
+        (Kind::ValidationPolicy, json!({"report_only": ["MODEL_NOT_FOUND"]})),
+        (Kind::ValidationPolicy, json!({"refusal": {"status": "NOT_FOUND"}})),
+        (Kind::ValidationPolicy, json!({"methods": {"deny": ["/a"]}})),
+        (Kind::MeshPolicy, json!({"callers": [{"name": "a"}]})),
+        (
+            Kind::MeshPolicy,
+            json!({"callers": [{"name": "anyone", "addresses": ["::1"]}]}),
+        ),
+        (Kind::MeshPolicy, json!({"gpu_classes": [{"name": "a", "select": {}}]})),
+        (Kind::MeshPolicy, json!({"capture": {}})),
+        (Kind::MeshPolicy, json!({"captures": {"percent": 1}})),
+    ];
+    for (kind, spec) in cases {
+        let document =
+            json!({"api_version": "kilocard/v1", "kind": kind.as_str(), "metadata": {"name": "d"}, "spec": spec});
+        assert!(
+            accepts(&schema_of(kind), &document).is_err(),
+            "the schema takes {document}"
+        );
+        assert!(crate::config::parse(&document).is_err(), "the reader takes {document}");
+    }
 }
 
 /// Follows the defaults that a schema states, and compares them with what the reader fills in.
@@ -100,6 +157,17 @@ fn the_defaults_in_a_schema_are_those_of_the_reader() {
         (&spec["default"]["default"], &spec["canary_override"]["default"]),
         (&json!(false), &json!([]))
     );
+    assert_eq!(
+        (&spec["sticky_by"]["default"], &spec["pinned_fallback"]["default"]),
+        (&json!(["user"]), &json!(false))
+    );
+    let rule = &schema_of(Kind::ValidationPolicy)["$defs"]["HeaderRule"]["properties"];
+    assert_eq!(
+        (&rule["action"]["default"], &rule["match"]["default"]),
+        (&json!("refuse"), &json!({"models": [], "methods": []}))
+    );
+    let class = &schema_of(Kind::MeshPolicy)["$defs"]["GpuClass"]["properties"];
+    assert_eq!(class["otherwise"]["default"], json!("any"));
     // The salt's default is the document's name, which a schema cannot say.
     assert_eq!(spec["salt"].get("default"), None);
 }

@@ -37,9 +37,9 @@ impl Default for HeaderLimits {
 
 const LIMITS: &[&str] = &["max_header_value_bytes", "max_headers", "max_headers_total_bytes"];
 
-pub(super) fn read(node: Node<'_>, out: &mut Violations) -> Option<HeaderLimits> {
+pub(super) fn read(node: &Node<'_>, out: &mut Violations) -> Option<HeaderLimits> {
     let defaults = HeaderLimits::default();
-    let path = node.path().to_owned();
+    let path = node.path();
     let limits = node.object(LIMITS, out)?;
     let value = read_limit(
         &limits,

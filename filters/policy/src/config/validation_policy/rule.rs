@@ -156,7 +156,7 @@ fn conditions() -> serde_json::Value {
     std::iter::once(required).chain(given).collect()
 }
 
-pub(super) fn read(node: Node<'_>, out: &mut Violations) -> Option<HeaderRule> {
+pub(super) fn read(node: &Node<'_>, out: &mut Violations) -> Option<HeaderRule> {
     let rule = node.object(FIELDS, out)?;
     let name = rule.must("name", out, name::name);
     let match_ = rule.or_default("match", out, read_match);
@@ -200,7 +200,7 @@ fn check_conditions(rule: &Object<'_>, required: Option<bool>, out: &mut Violati
     }
 }
 
-fn read_match(node: Node<'_>, out: &mut Violations) -> Option<RuleMatch> {
+fn read_match(node: &Node<'_>, out: &mut Violations) -> Option<RuleMatch> {
     let fields = node.object(&["models", "methods"], out)?;
     let models = fields.or_default("models", out, |node, out| node.set(0..=MAX_LONG_LIST, out, name::name));
     let methods = fields.or_default("methods", out, |node, out| {
@@ -212,7 +212,7 @@ fn read_match(node: Node<'_>, out: &mut Violations) -> Option<RuleMatch> {
     })
 }
 
-fn read_length(node: Node<'_>, out: &mut Violations) -> Option<LengthRange> {
+fn read_length(node: &Node<'_>, out: &mut Violations) -> Option<LengthRange> {
     let length = node.object(&["min", "max"], out)?;
     let min = length.maybe("min", out, |node, out| node.integer(RULE_LENGTH, out));
     let max = length.maybe("max", out, |node, out| node.integer(RULE_LENGTH, out));
@@ -234,8 +234,8 @@ fn read_length(node: Node<'_>, out: &mut Violations) -> Option<LengthRange> {
     Some(range)
 }
 
-fn read_callers(node: Node<'_>, out: &mut Violations) -> Option<Vec<String>> {
-    let path = node.path().to_owned();
+fn read_callers(node: &Node<'_>, out: &mut Violations) -> Option<Vec<String>> {
+    let path = node.path();
     if matches!(node.value(), serde_json::Value::Array(names) if names.is_empty()) {
         out.add(path, format!("has 0 elements; 1 to {MAX_LIST} are allowed"));
         return None;
