@@ -15,8 +15,11 @@ use serde::Serialize;
 pub enum Bench {
     /// From the write of a policy in etcd to its effect on a client
     Push(push::Push),
-    /// CPU that the gateway filter adds to a request in Envoy, against no filter and a Lua filter doing the same checks
+    /// CPU that validation and routing add to a request in Envoy: our modules, a Lua filter, an ext_proc server; and memory
     Filter(filter::Filter),
+    /// The ext_proc server that `filter` starts
+    #[command(hide = true)]
+    ExtProcServer(filter::ext_proc::Serve),
 }
 
 impl Bench {
@@ -28,6 +31,7 @@ impl Bench {
         match self {
             Self::Push(push) => push.run().await,
             Self::Filter(filter) => filter.run().await,
+            Self::ExtProcServer(serve) => serve.run().await,
         }
     }
 }

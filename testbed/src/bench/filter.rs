@@ -1,44 +1,57 @@
-//! CPU that a filter adds to a request in Envoy.
+//! CPU and memory that validation and routing add to Envoy, as modules of ours, in Lua and in an ext_proc server.
 //!
-//! Three Envoys that differ in one filter only answer the request themselves (a direct response: no upstream blurs the
+//! Envoys that differ in their filters only answer the request themselves (a direct response: no upstream blurs the
 //! picture). They run side by side and are loaded in turn, in an order shuffled anew each round, so that neither a busier
-//! minute of the machine nor a place in the order favours one. What counts is CPU time of the Envoy process as the scheduler accounts it, not requests
-//! per second: generator and Envoy share the cores.
+//! minute of the machine nor a place in the order favours one. The load is an open loop: the same for all, however fast they
+//! are. What counts is CPU time of the processes as the scheduler accounts it, not requests per second: generator and Envoy
+//! share the cores.
 
+mod border;
+pub mod ext_proc;
 mod generator;
+mod memory;
+mod proxy;
+mod report;
+mod statistics;
 mod variant;
 
 use super::record;
 use crate::demo::say;
 use crate::install::{Install, state_dir};
-use anyhow::{Result, ensure};
-use clap::Args;
-use serde::Serialize;
-use variant::{Proxy, Variant};
+use anyhow::Result;
+use clap::{Args, ValueEnum as _};
+use generator::OpenLoop;
+use hdrhistogram::Histogram;
+use memory::{Growth, mebibytes};
+use proxy::Proxy;
+use report::Cell;
+use serde_json::{Value, json};
+use variant::Variant;
+
+/// Connections to each worker thread of Envoy.
+const CONNECTIONS: u32 = 2;
 
 /// Flags of `bench filter`.
 #[derive(Args, Clone, Debug)]
 pub struct Filter {
     /// How many rounds; each measures every variant once
-    #[arg(long, default_value_t = 11, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: u32,
     /// Requests of one measurement
-    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(100..))]
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(100..=10_000_000))]
     requests: u32,
-    /// Streams under way at a time, on one connection
-    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=100))]
-    streams: u32,
-}
-
-/// CPU of one variant, in microseconds per request.
-#[derive(Clone, Debug, Serialize)]
-struct Row {
-    variant: &'static str,
-    median_us: f64,
-    /// Against "none" of the same round.
-    added_median_us: f64,
-    added_min_us: f64,
-    added_max_us: f64,
+    /// Requests a second, whatever the answers
+    #[arg(long, default_value_t = 4000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    rate: u32,
+    /// Worker threads of Envoy, each number measured on its own
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 2], value_parser = clap::value_parser!(u32).range(1..=64))]
+    concurrency: Vec<u32>,
+    /// What to measure; "none" is always there to compare with
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = Variant::value_variants().to_vec())]
+    variants: Vec<Variant>,
+    /// Requests that each worker thread of the gateway module gets while its memory is watched; 0 leaves it out
+    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(0..=50_000_000))]
+    requests_memory: u32,
 }
 
 impl Filter {
@@ -48,103 +61,118 @@ impl Filter {
         std::fs::create_dir_all(&state)?;
         let dir = tempfile::Builder::new().prefix("bench-filter-").tempdir_in(state)?;
         let mut proxies = Vec::new();
-        for variant in Variant::ALL {
-            proxies.push(Proxy::start(&install, dir.path(), variant).await?);
+        for threads in sorted(&self.concurrency) {
+            for variant in sorted(&[&[Variant::None], self.variants.as_slice()].concat()) {
+                proxies.push(Proxy::start(&install, dir.path(), variant, threads).await?);
+            }
         }
         for proxy in &proxies {
-            proxy.verify().await?;
+            border::verify(proxy).await?;
             // Warm: connections, caches, the VM's optimising compiler.
-            generator::run(proxy.address(), self.requests, self.streams).await?;
+            self.load(proxy).run(proxy.address()).await?;
         }
-        let mut rounds: Vec<[f64; Variant::ALL.len()]> = Vec::new();
-        for _ in 0..self.rounds {
-            rounds.push(self.round(&proxies).await?);
-        }
-        self.report(&rounds)
-    }
-
-    /// Each variant once, in random order: CPU in microseconds per request.
-    async fn round(&self, proxies: &[Proxy]) -> Result<[f64; Variant::ALL.len()]> {
-        let mut costs = [0.0; Variant::ALL.len()];
-        let mut order: Vec<usize> = (0..proxies.len()).collect();
-        fastrand::shuffle(&mut order);
-        for index in order {
-            let Some(proxy) = proxies.get(index) else { continue };
-            let before = proxy.cpu()?;
-            generator::run(proxy.address(), self.requests, self.streams).await?;
-            let spent = proxy.cpu()?.saturating_sub(before);
-            costs[index] = spent.as_secs_f64() * 1e6 / f64::from(self.requests);
-        }
-        Ok(costs)
-    }
-
-    fn report(&self, rounds: &[[f64; Variant::ALL.len()]]) -> Result<()> {
-        ensure!(!rounds.is_empty(), "no round");
+        let cells = self.measure(&proxies).await?;
         say(&format!(
-            "CPU of Envoy per request, us; {} rounds of {} requests, {} streams on one connection, one Envoy thread",
-            rounds.len(),
-            self.requests,
-            self.streams
+            "CPU per request; {} rounds of {} requests at {} a second in an open loop, {CONNECTIONS} connections to each worker thread",
+            self.rounds, self.requests, self.rate
         ));
-        say("variant                              median    added   added, min..max");
-        let rows: Vec<Row> = Variant::ALL
-            .iter()
-            .enumerate()
-            .map(|(index, variant)| {
-                let costs: Vec<f64> = rounds.iter().map(|round| round[index]).collect();
-                let added: Vec<f64> = rounds.iter().map(|round| round[index] - round[0]).collect();
-                Row {
-                    variant: variant.label(),
-                    median_us: median(&costs),
-                    added_median_us: median(&added),
-                    added_min_us: added.iter().copied().fold(f64::INFINITY, f64::min),
-                    added_max_us: added.iter().copied().fold(f64::NEG_INFINITY, f64::max),
-                }
-            })
-            .collect();
-        for row in &rows {
-            let Row {
-                variant,
-                median_us,
-                added_median_us,
-                added_min_us,
-                added_max_us,
-            } = row;
-            say(&format!(
-                "{variant:<34} {median_us:>8.1} {added_median_us:>+8.1}   {added_min_us:+.1}..{added_max_us:+.1}"
-            ));
-        }
-        if let [_, wasm, lua] = &rows[..] {
-            say(&format!(
-                "added by wasm / added by Lua: {:.2}",
-                wasm.added_median_us / lua.added_median_us
-            ));
-        }
+        let cpu = report::present(&cells);
+        let sizes = sizes(&install)?;
+        let memory = self.watch_memory(&proxies).await?;
         record(
             "filter",
-            &serde_json::json!({"rounds": rounds.len(), "requests": self.requests, "streams": self.streams, "variants": rows}),
+            &json!({
+                "rounds": self.rounds, "requests": self.requests, "rate": self.rate, "connections_per_thread": CONNECTIONS,
+                "cpu": cpu, "module_bytes": sizes, "memory": memory,
+            }),
         )
     }
+
+    fn load(&self, proxy: &Proxy) -> OpenLoop {
+        OpenLoop {
+            requests: self.requests,
+            rate: self.rate,
+            connections: CONNECTIONS * proxy.threads(),
+        }
+    }
+
+    /// Every round measures each proxy once, in random order.
+    async fn measure(&self, proxies: &[Proxy]) -> Result<Vec<Cell>> {
+        let mut cells = Vec::new();
+        for proxy in proxies {
+            cells.push(Cell {
+                variant: proxy.variant(),
+                threads: proxy.threads(),
+                envoy: Vec::new(),
+                server: Vec::new(),
+                latency: Histogram::new(3)?,
+                lateness: Histogram::new(3)?,
+            });
+        }
+        for _ in 0..self.rounds {
+            let mut order: Vec<(&Proxy, &mut Cell)> = proxies.iter().zip(&mut cells).collect();
+            fastrand::shuffle(&mut order);
+            for (proxy, cell) in order {
+                let before = proxy.cpu()?;
+                let seen = self.load(proxy).run(proxy.address()).await?;
+                let after = proxy.cpu()?;
+                let per_request = |spent: std::time::Duration| spent.as_secs_f64() * 1e6 / f64::from(self.requests);
+                cell.envoy.push(per_request(after.envoy.saturating_sub(before.envoy)));
+                cell.server
+                    .push(per_request(after.server.saturating_sub(before.server)));
+                cell.latency.add(seen.latency)?;
+                cell.lateness.add(seen.lateness)?;
+            }
+        }
+        Ok(cells)
+    }
+
+    /// The gateway module's memory over many requests; at the end, what one more worker thread costs with it.
+    async fn watch_memory(&self, proxies: &[Proxy]) -> Result<Value> {
+        let mut growths = Vec::new();
+        if self.requests_memory > 0 {
+            for proxy in proxies.iter().filter(|proxy| proxy.variant() == Variant::Gateway) {
+                let growth = Growth::measure(proxy, self.requests_memory).await?;
+                growth.print();
+                growths.push((proxy.threads(), growth));
+            }
+        }
+        let mut per_thread = Value::Null;
+        if let [(fewer, before), .., (more, after)] = growths.as_slice()
+            && let (Some(before), Some(after)) = (before.end(), after.end())
+            && more > fewer
+        {
+            let each = |fewer_bytes: u64, more_bytes: u64| {
+                mebibytes(more_bytes.saturating_sub(fewer_bytes)) / f64::from(more - fewer)
+            };
+            let (resident, outside) = (
+                each(before.resident, after.resident),
+                each(before.outside_heap(), after.outside_heap()),
+            );
+            say(&format!(
+                "one more worker thread with the gateway module: {resident:.2} MiB resident, of which {outside:.2} outside Envoy's heap"
+            ));
+            per_thread = json!({"resident_mib": resident, "outside_heap_mib": outside});
+        }
+        let growths: Vec<&Growth> = growths.iter().map(|(_, growth)| growth).collect();
+        Ok(json!({"growth": growths, "one_more_worker_thread": per_thread}))
+    }
 }
 
-fn median(values: &[f64]) -> f64 {
+/// Prints the modules' sizes and gives them.
+fn sizes(install: &Install) -> Result<Value> {
+    say("\nmodule                                bytes");
+    let sizes = variant::module_sizes(install)?;
+    for (name, bytes) in &sizes {
+        say(&format!("{:<32} {bytes:>10}", format!("{name}.wasm")));
+    }
+    Ok(sizes.into_iter().collect())
+}
+
+/// In order, each once.
+fn sorted<T: Copy + Ord>(values: &[T]) -> Vec<T> {
     let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let middle = sorted.len() / 2;
-    if sorted.len() % 2 == 1 {
-        sorted[middle]
-    } else {
-        (sorted[middle - 1] + sorted[middle]) / 2.0
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::median;
-
-    #[test]
-    fn the_median_of_an_even_count_lies_between_the_middle_two() {
-        assert_eq!(median(&[4.0, 1.0, 3.0]), 3.0);
-        assert_eq!(median(&[4.0, 1.0, 3.0, 2.0]), 2.5);
-    }
+    sorted.sort_unstable();
+    sorted.dedup();
+    sorted
 }

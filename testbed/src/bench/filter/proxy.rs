@@ -1,0 +1,182 @@
+//! A running Envoy of one variant, and what it uses.
+
+use super::ext_proc::Server;
+use super::variant::{self, Variant};
+use crate::harness::admin::Admin;
+use crate::install::Install;
+use crate::poll::{self, DEADLINE};
+use crate::process::Process;
+use anyhow::{Context, Result};
+use serde::Serialize;
+use serde_json::Value;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+/// Envoy with so many worker threads, and the ext_proc server where the variant has one.
+#[derive(Debug)]
+pub(super) struct Proxy {
+    variant: Variant,
+    threads: u32,
+    envoy: Process,
+    admin: Admin,
+    address: SocketAddr,
+    server: Option<Server>,
+}
+
+/// CPU time of the processes so far.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Cpu {
+    pub(super) envoy: Duration,
+    /// Zero without one.
+    pub(super) server: Duration,
+}
+
+/// Memory of an Envoy process, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Memory {
+    /// What is in RAM of it, shared pages included.
+    pub(super) resident: u64,
+    /// Of that, what no file backs: heap, stacks, V8.
+    pub(super) anonymous: u64,
+    /// What Envoy itself has allocated (tcmalloc, `/memory`).
+    pub(super) allocated: u64,
+    /// What tcmalloc holds for it in RAM.
+    pub(super) heap: u64,
+}
+
+impl Memory {
+    /// Anonymous memory that is not Envoy's heap: V8 with the modules' code and linear memories, and the threads' stacks.
+    /// Envoy tells no figure of V8's own.
+    pub(super) fn outside_heap(&self) -> u64 {
+        self.anonymous.saturating_sub(self.heap)
+    }
+}
+
+impl Proxy {
+    pub(super) async fn start(install: &Install, dir: &Path, variant: Variant, threads: u32) -> Result<Self> {
+        let name = format!("{}-{threads}", variant.name());
+        let server = match variant {
+            Variant::ExtProc => Some(Server::start(dir, &format!("{name}-server"), &variant::filter_config()?).await?),
+            _ => None,
+        };
+        let config = variant.bootstrap(install, server.as_ref().map(Server::address))?;
+        let config_file = dir.join(format!("{name}.json"));
+        std::fs::write(&config_file, serde_json::to_vec_pretty(&config)?)?;
+        let admin_file = dir.join(format!("{name}.admin"));
+        let mut command = Command::new(&install.envoy);
+        command
+            .arg("--config-path")
+            .arg(&config_file)
+            .arg("--admin-address-path")
+            .arg(&admin_file)
+            .args(["--concurrency", &threads.to_string()])
+            .args(["--disable-hot-restart", "--log-level", "warn"]);
+        let mut envoy = Process::start(&name, command, &dir.join(format!("{name}.log")))?;
+        let (admin, address) = poll::until("Envoy to listen", DEADLINE, async || match envoy.check() {
+            Ok(()) => listening(&admin_file).await.map(Ok),
+            Err(ended) => Ok(Err(ended)),
+        })
+        .await??;
+        Ok(Self {
+            variant,
+            threads,
+            envoy,
+            admin,
+            address,
+            server,
+        })
+    }
+
+    pub(super) fn variant(&self) -> Variant {
+        self.variant
+    }
+
+    /// Envoy's worker threads.
+    pub(super) fn threads(&self) -> u32 {
+        self.threads
+    }
+
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub(super) fn cpu(&self) -> Result<Cpu> {
+        let server = self.server.as_ref().map(|server| cpu(server.pid())).transpose()?;
+        Ok(Cpu {
+            envoy: cpu(self.envoy.pid())?,
+            server: server.unwrap_or_default(),
+        })
+    }
+
+    pub(super) async fn memory(&self) -> Result<Memory> {
+        let path = format!("/proc/{}/smaps_rollup", self.envoy.pid());
+        let rollup = std::fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
+        let page = self.admin.json("/memory").await?;
+        // Envoy prints 64-bit numbers as strings, as proto3's JSON does.
+        let told = |name: &str| -> Result<u64> {
+            let text = page[name]
+                .as_str()
+                .with_context(|| format!("/memory has no {name}: {page}"))?;
+            Ok(text.parse()?)
+        };
+        Ok(Memory {
+            resident: kibibytes(&rollup, "Rss:")?,
+            anonymous: kibibytes(&rollup, "Anonymous:")?,
+            allocated: told("allocated")?,
+            heap: told("total_physical_bytes")?,
+        })
+    }
+}
+
+/// Its admin interface, and where it listens.
+async fn listening(admin_file: &Path) -> Result<(Admin, SocketAddr)> {
+    let admin = Admin::new(std::fs::read_to_string(admin_file)?.trim().parse()?);
+    let page = admin.json("/listeners?format=json").await?;
+    let port = page.pointer("/listener_statuses/0/local_address/socket_address/port_value");
+    let port = port.and_then(Value::as_u64).filter(|port| *port != 0);
+    Ok((admin, format!("127.0.0.1:{}", port.context("not bound yet")?).parse()?))
+}
+
+/// The bytes of a line like `Rss:   12 kB`.
+fn kibibytes(rollup: &str, name: &str) -> Result<u64> {
+    let line = rollup.lines().find_map(|line| line.strip_prefix(name));
+    let number = line.and_then(|rest| rest.split_whitespace().next());
+    let number: u64 = number.with_context(|| format!("no {name} in {rollup:?}"))?.parse()?;
+    Ok(number * 1024)
+}
+
+/// CPU time of all threads of a process, as the scheduler accounts it (`/proc/<pid>/task/*/schedstat`, in ns).
+fn cpu(pid: u32) -> Result<Duration> {
+    let mut nanos = 0;
+    let tasks = format!("/proc/{pid}/task");
+    for task in std::fs::read_dir(&tasks).with_context(|| format!("read {tasks}"))? {
+        let text = std::fs::read_to_string(task?.path().join("schedstat"))?;
+        let spent = text.split_whitespace().next().context("schedstat is empty")?;
+        nanos += spent.parse::<u64>()?;
+    }
+    Ok(Duration::from_nanos(nanos))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_the_rollup_are_bytes_and_an_absent_one_is_told() {
+        let rollup = "5-7 rw-p 0 0 [rollup]\nRss:              12 kB\nAnonymous:         3 kB\n";
+        assert_eq!(kibibytes(rollup, "Rss:").unwrap(), 12 * 1024);
+        assert!(kibibytes(rollup, "Pss:").unwrap_err().to_string().contains("Pss:"));
+    }
+
+    #[test]
+    fn the_cpu_of_this_process_is_counted() {
+        let before = cpu(std::process::id()).unwrap();
+        let mut sum = 0_u64;
+        while cpu(std::process::id()).unwrap() == before {
+            sum = std::hint::black_box(sum.wrapping_add(1));
+        }
+        assert!(cpu(std::process::id()).unwrap() > before);
+    }
+}
