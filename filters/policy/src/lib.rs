@@ -15,12 +15,18 @@
 pub mod cohort;
 pub mod config;
 pub mod decision;
+pub mod details;
 pub mod headers;
 pub mod policy;
+pub mod record;
 pub mod request;
+pub mod shadow;
 
 #[cfg(test)]
 mod fixtures;
+// Allowed until the routing stage asks it.
+#[allow(dead_code)]
+mod gpu;
 mod known;
 mod routing;
 // Allowed until the stages ask it.
