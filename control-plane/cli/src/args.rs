@@ -88,7 +88,7 @@ pub enum Command {
     Status,
     /// Say what the mesh does with a request, stage by stage, and why
     Explain(ExplainArgs),
-    /// Say which version of each model a user gets, and why
+    /// Say which version of each model a user, tenant or session gets, and why
     Whois(WhoisArgs),
 }
 

@@ -24,6 +24,7 @@ pub mod kind;
 pub mod outcome;
 pub mod past;
 pub mod plan;
+pub mod request;
 pub mod rollback;
 pub mod shares;
 pub mod status;

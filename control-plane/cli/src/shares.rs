@@ -1,9 +1,8 @@
-//! How the buckets of a request are divided between the versions, found by asking the policy itself.
-//!
-//! Nothing is computed a second time here: the policy is asked with a random number for every bucket there is.
+//! How the buckets of a request are divided between the versions: the allocation that the policy decides by.
 
-use kilocard_policy::cohort::BUCKETS;
-use kilocard_policy::{Policy, RequestView, Verdict, headers};
+use kilocard_policy::cohort::{Allocation, BUCKETS};
+use kilocard_policy::config::{Document, RoutingPolicy, RoutingRule, Spec};
+use kilocard_policy::{CanaryOverride, Route};
 use serde_json::{Value, json};
 
 /// A version and the buckets it has.
@@ -11,66 +10,90 @@ use serde_json::{Value, json};
 pub struct Share {
     /// The version.
     pub version: String,
-    /// First bucket.
-    pub first: u16,
-    /// Last bucket.
-    pub last: u16,
+    /// First and last bucket of each run, from below.
+    pub ranges: Vec<(u16, u16)>,
 }
 
 impl Share {
     /// In percent.
     pub fn percent(&self) -> f64 {
-        f64::from(self.last - self.first + 1) * 100.0 / f64::from(BUCKETS)
+        let buckets: u16 = self.ranges.iter().map(|(first, last)| last - first + 1).sum();
+        f64::from(buckets) * 100.0 / f64::from(BUCKETS)
     }
 
     /// For `--output json`.
     pub fn to_json(&self) -> Value {
-        json!({"version": self.version, "percent": self.percent(), "first_bucket": self.first, "last_bucket": self.last})
+        let range = |(first, last): &(u16, u16)| json!({"first_bucket": first, "last_bucket": last});
+        json!({
+            "version": self.version, "percent": self.percent(),
+            "ranges": self.ranges.iter().map(range).collect::<Value>(),
+        })
     }
 
     /// In words: `v2 has buckets 0 to 999 (10%)`.
     pub fn describe(&self) -> String {
+        let ranges: Vec<String> = self
+            .ranges
+            .iter()
+            .map(|(first, last)| format!("{first} to {last}"))
+            .collect();
         format!(
-            "{} has buckets {} to {} ({}%)",
+            "{} has buckets {} ({}%)",
             self.version,
-            self.first,
-            self.last,
+            ranges.join(" and "),
             self.percent()
         )
     }
 }
 
-/// The random number that falls into the bucket.
-pub fn random_for(bucket: u16) -> u64 {
-    // The least number whose product with BUCKETS, shifted right by 64, is the bucket; below 2^64 for every bucket.
-    let least = (u128::from(bucket) << 64).div_ceil(u128::from(BUCKETS));
-    u64::try_from(least).unwrap_or(u64::MAX)
+/// The policy of a model among documents.
+pub fn policy_of<'d>(documents: &'d [Document], model: &str) -> Option<&'d RoutingPolicy> {
+    documents.iter().find_map(|document| match document.spec() {
+        Spec::Routing(routing) if routing.model == model => Some(routing),
+        _ => None,
+    })
 }
 
-/// How a request with these headers would be divided if nobody were known to ask; by bucket. Empty if it is refused or
-/// not drawn.
-pub fn of(policy: &Policy, request: &[(&[u8], &[u8])]) -> Vec<Share> {
-    // A user's bucket and a random one are divided alike, so the user is left out to be able to choose the bucket.
-    let anonymous: Vec<(&[u8], &[u8])> = request
-        .iter()
-        .copied()
-        .filter(|(name, _)| *name != headers::X_USER_ID.as_bytes())
-        .collect();
-    let view = RequestView::new(&anonymous);
-    let mut shares: Vec<Share> = Vec::new();
-    for bucket in 0..BUCKETS {
-        let Verdict::Route(route) = policy.decide(&view, random_for(bucket)).verdict else {
-            return Vec::new();
+/// The rule of a policy that a route was decided by.
+pub fn rule_of<'d>(policy: &'d RoutingPolicy, route: &Route<'_>) -> Option<&'d RoutingRule> {
+    policy.rules.iter().find(|rule| Some(rule.name.as_str()) == route.rule)
+}
+
+/// How requests like the one that was routed are divided; by bucket. `canary_percent` is what the request asks for, and
+/// counts if the policy honours it. Empty if the request was not drawn.
+pub fn of(documents: &[Document], route: &Route<'_>, canary_percent: Option<u16>) -> Vec<Share> {
+    let Some(policy) = policy_of(documents, route.model).filter(|_| route.bucket.is_some()) else {
+        return Vec::new();
+    };
+    if let (CanaryOverride::Honoured, Some(percent), [stable, canary]) =
+        (route.override_, canary_percent, policy.versions.as_slice())
+    {
+        let edge = percent * (BUCKETS / 100);
+        let share = |version: &str, from: u16, to: u16| Share {
+            version: version.to_owned(),
+            ranges: (from < to).then(|| (from, to - 1)).into_iter().collect(),
         };
-        if route.bucket != Some(bucket) {
-            return Vec::new();
-        }
-        match shares.last_mut() {
-            Some(share) if share.version == route.version => share.last = bucket,
-            _ => shares.push(Share {
-                version: route.version.to_owned(),
-                first: bucket,
-                last: bucket,
+        let shares = [share(&canary.version, 0, edge), share(&stable.version, edge, BUCKETS)];
+        return shares.into_iter().filter(|share| !share.ranges.is_empty()).collect();
+    }
+    let of_rule = rule_of(policy, route).and_then(Allocation::of_rule);
+    of_allocation(&of_rule.unwrap_or_else(|| Allocation::of_policy(policy)))
+}
+
+/// By the lowest bucket of each version.
+fn of_allocation(allocation: &Allocation) -> Vec<Share> {
+    let versions: Vec<&str> = allocation.versions().map(|(version, _)| version).collect();
+    let mut shares: Vec<Share> = Vec::new();
+    for interval in allocation.intervals() {
+        let Some(version) = versions.get(interval.version) else {
+            continue;
+        };
+        let range = (interval.first, interval.last);
+        match shares.iter_mut().find(|share| share.version == **version) {
+            Some(share) => share.ranges.push(range),
+            None => shares.push(Share {
+                version: (*version).to_owned(),
+                ranges: vec![range],
             }),
         }
     }
@@ -80,12 +103,25 @@ pub fn of(policy: &Policy, request: &[(&[u8], &[u8])]) -> Vec<Share> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kilocard_policy::cohort::scale;
+    use kilocard_policy::config::parse;
 
     #[test]
-    fn every_bucket_has_a_random_number_that_falls_into_it() {
-        for bucket in 0..BUCKETS {
-            assert_eq!(scale(random_for(bucket)), bucket);
-        }
+    fn a_version_with_several_ranges_is_told_whole() {
+        let document = parse(&json!({
+            "api_version": "kilocard/v1", "kind": "RoutingPolicy", "metadata": {"name": "m"}, "spec": {
+                "model": "m", "versions": [{"version": "v1", "weight": 90}, {"version": "v2", "weight": 10}],
+                "cohorts": {"v1": "9499-1000,0-499", "v2": "500-999,9500-9999"}}}))
+        .unwrap();
+        let Spec::Routing(policy) = document.spec() else {
+            panic!("not a RoutingPolicy")
+        };
+        let shares = of_allocation(&Allocation::of_policy(policy));
+        let told: Vec<String> = shares.iter().map(Share::describe).collect();
+        assert!(told[0].starts_with("v1 has buckets 0 to 499 and 1000 to 9499 (90%)"), "{told:?}");
+        assert!(told[1].ends_with("9500 to 9999 (10%)"), "{told:?}");
+        assert_eq!(
+            shares[1].to_json()["ranges"][0],
+            json!({"first_bucket": 500, "last_bucket": 999})
+        );
     }
 }

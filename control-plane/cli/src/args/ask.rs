@@ -49,10 +49,18 @@ pub struct ExplainArgs {
 #[command(after_help = "Examples:
   kilocard whois ada
   kilocard whois ada --model minilm
+  kilocard whois ada --tenant acme --session 7f3a
   kilocard whois ada -f policies-next.yaml")]
 pub struct WhoisArgs {
     /// The user, as in `x-user-id`
-    pub user: String,
+    #[arg(required_unless_present_any = ["tenant", "session"])]
+    pub user: Option<String>,
+    /// The tenant, as in `x-tenant-id`
+    #[arg(long)]
+    pub tenant: Option<String>,
+    /// The session, as in `x-session-id`
+    #[arg(long)]
+    pub session: Option<String>,
     /// Only this model; all when left out
     #[arg(long)]
     pub model: Option<String>,

@@ -1,4 +1,5 @@
 use super::*;
+use kilocard_policy::Policy;
 use kilocard_policy::config::parse;
 
 pub(crate) fn in_force() -> InForce {
