@@ -8,13 +8,14 @@
 use crate::model::inventory::RecordedStatus;
 use crate::model::{Policies, PolicyInForce};
 use kilocard_policy::Policy;
-use kilocard_policy::config::{self, Document, MAX_DOCUMENTS, MAX_FILTER_CONFIG_BYTES, Violation};
+use kilocard_policy::config::{self, Document, MAX_DOCUMENTS, MAX_FILTER_CONFIG_BYTES, Spec, Violation};
 use kilocard_registry::layout::PolicyId;
 use kilocard_registry::policy_status::{PolicyError, PolicyState, PolicyStatus};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// What the filter's configuration takes besides its documents: the revision and brackets, generously.
+/// What the filter's configuration takes besides its documents and what it says of their versions: the revision, names of
+/// fields and brackets, generously.
 const ENVELOPE_BYTES: usize = 512;
 
 /// A document as it stands in etcd, not judged yet.
@@ -151,7 +152,7 @@ impl Admission {
                 Ok(document) => {
                     let policy = PolicyInForce {
                         revision: candidate.revision,
-                        bytes: encoded_len(&document),
+                        bytes: encoded_len(&document).saturating_add(state_len(&document)),
                         document: Arc::new(document),
                     };
                     trials.push(Trial { id: id.clone(), policy });
@@ -273,6 +274,20 @@ fn check_size(documents: impl ExactSizeIterator<Item = usize>) -> Result<(), Vec
     };
     let path = String::new();
     Err(vec![PolicyError { path, message }])
+}
+
+/// Most that the filter's configuration may hold about the state of the document's versions: each of them unready or
+/// saturated, as `"<model>/<version>",`. No worker that comes or goes may make the configuration too long.
+fn state_len(document: &Document) -> usize {
+    match document.spec() {
+        Spec::Routing(routing) => {
+            let versions = routing.versions.iter();
+            versions
+                .map(|version| routing.model.len() + version.version.len() + 4)
+                .sum()
+        }
+        _ => 0,
+    }
 }
 
 /// Length within the filter's configuration. What cannot be encoded (there is no such document) fits nowhere.

@@ -70,6 +70,6 @@ pub struct PolicyInForce {
     pub revision: i64,
     /// The document, valid alone and together with all others in force.
     pub document: Arc<Document>,
-    /// Length of its JSON in the filter's configuration.
+    /// Most that it takes in the filter's configuration: its JSON, and what may be said there of its versions.
     pub bytes: usize,
 }

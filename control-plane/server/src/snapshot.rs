@@ -1,5 +1,6 @@
 //! From the mesh to Envoy's configuration. Pure and deterministic: one mesh gives the same bytes on every replica and
-//! after every restart, in whatever order it came to be (once what has left it no longer lingers, see [`linger`]).
+//! after every restart, in whatever order it came to be (once what has left it no longer lingers, see [`linger`], and but
+//! for memory that wavers, see [`readiness`]).
 //! Resource versions are content hashes, so equal bytes are what keeps a restarted control plane from pushing everything
 //! again.
 //!
@@ -12,11 +13,13 @@ pub mod filter;
 pub mod linger;
 pub mod listener;
 pub mod placement;
+pub mod readiness;
 pub mod route;
 mod wire;
 
 use crate::model::{Mesh, Policies};
 use filter::FilterModule;
+use kilocard_policy::config::MeshState;
 use kilocard_registry::worker::ServedModel;
 use kilocard_xds::snapshot::{Resource, ResourceSet, ResourceType, Snapshot};
 use linger::Lingering;
@@ -48,7 +51,16 @@ pub struct Builder {
     listener: ResourceSet,
     lingering: Lingering,
     by_name: Option<ByName>,
-    filter: Option<(Arc<Policies>, ResourceSet)>,
+    state: Arc<MeshState>,
+    filter: Option<Filter>,
+}
+
+/// The filter's resource, and what it was made from.
+#[derive(Debug)]
+struct Filter {
+    policies: Arc<Policies>,
+    state: Arc<MeshState>,
+    set: ResourceSet,
 }
 
 /// What depends on nothing but the names of model versions.
@@ -67,29 +79,46 @@ impl Builder {
             options,
             lingering: Lingering::default(),
             by_name: None,
+            state: Arc::default(),
             filter: None,
         }
     }
 
     /// Everything that proxies are given.
     pub fn build(&mut self, mesh: &Mesh, now: Instant) -> Snapshot {
-        let placement = self.lingering.extend(placement::place(mesh), now);
+        let placement = placement::place(mesh);
+        let state = readiness::state(mesh, &placement, &self.state);
+        if *self.state != state {
+            self.state = Arc::new(state);
+        }
+        let placement = self.lingering.extend(placement, now);
         let by_name = ByName::of(placement, self.by_name.take());
         let endpoints = placement.iter().map(|(served, placed)| endpoint::build(served, placed));
         let endpoints = ResourceSet::new(endpoints);
-        let filter = match self.filter.take() {
-            Some((policies, set)) if Arc::ptr_eq(&policies, &mesh.policies) => set,
-            _ => one(filter::build(&mesh.policies, &self.options.filter)),
-        };
         self.by_name = Some(by_name.clone());
-        self.filter = Some((Arc::clone(&mesh.policies), filter.clone()));
         Snapshot::new([
             (ResourceType::Cluster, by_name.clusters),
             (ResourceType::Endpoints, endpoints),
             (ResourceType::Listener, self.listener.clone()),
             (ResourceType::Route, by_name.routes),
-            (ResourceType::Extension, filter),
+            (ResourceType::Extension, self.filter(&mesh.policies)),
         ])
+    }
+
+    /// The last one, if it was made from the same.
+    fn filter(&mut self, policies: &Arc<Policies>) -> ResourceSet {
+        let same = |last: &Filter| Arc::ptr_eq(&last.policies, policies) && Arc::ptr_eq(&last.state, &self.state);
+        let filter = self.filter.take().filter(same).unwrap_or_else(|| Filter {
+            policies: Arc::clone(policies),
+            state: Arc::clone(&self.state),
+            set: one(filter::build(policies, &self.state, &self.options.filter)),
+        });
+        self.filter.insert(filter).set.clone()
+    }
+
+    /// What the filters of the last snapshot are told of the versions besides the policies.
+    pub fn state(&self) -> &Arc<MeshState> {
+        &self.state
     }
 
     /// When to build again even if the mesh does not change.

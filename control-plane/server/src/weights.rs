@@ -48,7 +48,7 @@ pub fn weigh(card: Card<'_>, telemetry: Option<&Telemetry>) -> Weighed {
 }
 
 /// Telemetry that contradicts itself is treated as none.
-fn is_coherent(telemetry: &Telemetry) -> bool {
+pub(crate) fn is_coherent(telemetry: &Telemetry) -> bool {
     telemetry.memory_total_bytes > 0 && telemetry.memory_free_bytes <= telemetry.memory_total_bytes
 }
 

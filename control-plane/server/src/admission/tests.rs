@@ -245,3 +245,32 @@ fn documents_longer_than_the_filter_takes_are_not_admitted() {
     assert!(fitting < MAX_DOCUMENTS);
     refuses_one_more(many(fitting, 64), "bytes");
 }
+
+#[test]
+fn a_configuration_at_its_longest_still_fits_when_every_version_is_unready() {
+    let mut admission = Admission::default();
+    admission.judge(&many(1, 64));
+    let length = admission.in_force().values().next().unwrap().bytes;
+    let mut admission = Admission::default();
+    admission.judge(&many((MAX_FILTER_CONFIG_BYTES - ENVELOPE_BYTES) / (length + 1), 64));
+    let documents: Vec<Document> = admission.in_force().values().map(|policy| Document::clone(&policy.document)).collect();
+    let unready = documents.iter().flat_map(|document| match document.spec() {
+        Spec::Routing(routing) => {
+            let versions = routing.versions.iter();
+            versions.map(|version| format!("{}/{}", routing.model, version.version)).collect()
+        }
+        _ => Vec::new(),
+    });
+    let state = MeshState {
+        unready: unready.collect(),
+        saturated: Vec::new(),
+    };
+    let config = FilterConfig {
+        revision: "0".repeat(32),
+        documents,
+        state,
+    };
+    let json = serde_json::to_vec(&config).unwrap();
+    assert!(json.len() > MAX_FILTER_CONFIG_BYTES - 2 * length, "{} bytes", json.len());
+    assert_eq!(FilterConfig::parse(&json).unwrap().state, config.state);
+}

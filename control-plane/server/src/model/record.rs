@@ -1,7 +1,7 @@
 //! From records in etcd to validated values: pure, with a reason for every refusal.
 
 use crate::model::Worker;
-use kilocard_policy::config::is_name;
+use kilocard_policy::config::{is_name, is_version};
 use kilocard_registry::device::DeviceRecord;
 use kilocard_registry::layout::DeviceId;
 use kilocard_registry::worker::WorkerRecord;
@@ -37,11 +37,23 @@ pub enum InvalidRecord {
     /// A worker of nothing.
     #[error("models is empty: a worker must serve at least one model version")]
     NoModels,
-    /// A name that the policy documents could not name either.
-    #[error("{field} is {name:?}: names are 1 to 63 of a-z, 0-9, '.', '_', '-', and start with a letter or digit")]
-    Name {
-        /// Path in the record.
-        field: String,
+    /// A model that the policy documents could not name either.
+    #[error(
+        "models[{index}].model is {name:?}: names are 1 to 63 of a-z, 0-9, '.', '_', '-', and start with a letter or digit"
+    )]
+    Model {
+        /// Which of the record's models.
+        index: usize,
+        /// As it stands there.
+        name: String,
+    },
+    /// A version that the policy documents could not name either.
+    #[error(
+        "models[{index}].version is {name:?}: versions are 1 to 63 of a-z and 0-9, with single '.', '_' or '-' between them"
+    )]
+    Version {
+        /// Which of the record's models.
+        index: usize,
         /// As it stands there.
         name: String,
     },
@@ -75,13 +87,17 @@ pub fn worker(id: &str, json: &[u8], created: i64) -> Result<Worker, InvalidReco
         return Err(InvalidRecord::NoModels);
     }
     for (index, served) in record.models.iter().enumerate() {
-        for (field, name) in [("model", &served.model), ("version", &served.version)] {
-            if !is_name(name) {
-                return Err(InvalidRecord::Name {
-                    field: format!("models[{index}].{field}"),
-                    name: name.clone(),
-                });
-            }
+        if !is_name(&served.model) {
+            return Err(InvalidRecord::Model {
+                index,
+                name: served.model.clone(),
+            });
+        }
+        if !is_version(&served.version) {
+            return Err(InvalidRecord::Version {
+                index,
+                name: served.version.clone(),
+            });
         }
     }
     Ok(Worker {
@@ -182,10 +198,12 @@ mod tests {
 
     #[test]
     fn names_outside_the_grammar_are_refused_with_their_path() {
-        for name in ["", "Minilm", "a/b", "-a", &"a".repeat(64)] {
+        for name in ["", "Minilm", "a/b", "-a", "1..2", "v2-", &"a".repeat(64)] {
             let refusal = refusal(|record| record["models"][0]["version"] = json!(name));
             assert!(refusal.starts_with("models[0].version"), "{refusal}");
         }
+        let refused = refusal(|record| record["models"][0]["model"] = json!("a/b"));
+        assert!(refused.starts_with("models[0].model"), "{refused}");
         assert!(refusal(|record| record["models"] = json!([])).contains("at least one"));
     }
 

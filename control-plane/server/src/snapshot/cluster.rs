@@ -1,11 +1,16 @@
 //! CDS: one cluster a model version, spoken to in HTTP/2, its workers by EDS.
 
+use crate::snapshot::endpoint;
 use crate::snapshot::placement::route_key;
 use crate::snapshot::wire::{millis, truth, uint};
 use envoy_types::pb::envoy::config::cluster::v3::circuit_breakers::Thresholds;
 use envoy_types::pb::envoy::config::cluster::v3::circuit_breakers::thresholds::RetryBudget;
+use envoy_types::pb::envoy::config::cluster::v3::cluster::lb_subset_config::lb_subset_selector::LbSubsetSelectorFallbackPolicy;
+use envoy_types::pb::envoy::config::cluster::v3::cluster::lb_subset_config::{
+    LbSubsetFallbackPolicy, LbSubsetMetadataFallbackPolicy, LbSubsetSelector,
+};
 use envoy_types::pb::envoy::config::cluster::v3::cluster::{
-    ClusterDiscoveryType, CommonLbConfig, DiscoveryType, EdsClusterConfig, LbPolicy,
+    ClusterDiscoveryType, CommonLbConfig, DiscoveryType, EdsClusterConfig, LbPolicy, LbSubsetConfig,
 };
 use envoy_types::pb::envoy::config::cluster::v3::{CircuitBreakers, Cluster, OutlierDetection};
 use envoy_types::pb::envoy::config::core::v3::config_source::ConfigSourceSpecifier;
@@ -45,6 +50,7 @@ pub fn build(served: &ServedModel) -> Resource {
             ..EdsClusterConfig::default()
         }),
         lb_policy: LbPolicy::LeastRequest.into(),
+        lb_subset_config: Some(by_gpu_tag()),
         typed_extension_protocol_options: protocol.collect(),
         outlier_detection: Some(outliers()),
         circuit_breakers: Some(breakers()),
@@ -52,6 +58,9 @@ pub fn build(served: &ServedModel) -> Resource {
         // dead workers which it had ejected already, whenever weights had just changed.
         common_lb_config: Some(CommonLbConfig {
             update_merge_window: millis(100),
+            // Envoy's "panic" sends requests to ejected hosts when too few others are left. Within a subset of one dead
+            // card it would do so for ever, where the next class of the request's list has a living one.
+            healthy_panic_threshold: Some(Percent { value: 0.0 }),
             ..CommonLbConfig::default()
         }),
         // A worker that left etcd is drained or dead: it goes at once, whatever its health.
@@ -80,6 +89,26 @@ pub(super) fn ads() -> ConfigSource {
         config_source_specifier: Some(ConfigSourceSpecifier::Ads(AggregatedConfigSource::default())),
         resource_api_version: ApiVersion::V3.into(),
         ..ConfigSource::default()
+    }
+}
+
+/// A request that brings a list of GPU tags gets a worker with the first tag that a healthy one has, and is refused when none
+/// has any; a request without a list may get every worker. What the list is, is told with the listener's filter for it;
+/// see `docs/adr/0007-gpu-classes-by-subset.md`.
+fn by_gpu_tag() -> LbSubsetConfig {
+    let selector = LbSubsetSelector {
+        keys: vec![endpoint::GPU_TAGS.to_owned()],
+        // No worker with this tag: on to the next of the list. Anything else would end the list here.
+        fallback_policy: LbSubsetSelectorFallbackPolicy::NoFallback.into(),
+        ..LbSubsetSelector::default()
+    };
+    LbSubsetConfig {
+        fallback_policy: LbSubsetFallbackPolicy::AnyEndpoint.into(),
+        metadata_fallback_policy: LbSubsetMetadataFallbackPolicy::FallbackList.into(),
+        // An endpoint has many tags and is in the subset of each.
+        list_as_any: true,
+        subset_selectors: vec![selector],
+        ..LbSubsetConfig::default()
     }
 }
 

@@ -3,14 +3,20 @@
 use crate::snapshot::placement::{Placed, route_key};
 use crate::snapshot::wire::uint;
 use envoy_types::pb::envoy::config::core::v3::socket_address::PortSpecifier;
-use envoy_types::pb::envoy::config::core::v3::{Address, SocketAddress, address};
+use envoy_types::pb::envoy::config::core::v3::{Address, Metadata, SocketAddress, address};
 use envoy_types::pb::envoy::config::endpoint::v3::lb_endpoint::HostIdentifier;
 use envoy_types::pb::envoy::config::endpoint::v3::{ClusterLoadAssignment, Endpoint, LbEndpoint, LocalityLbEndpoints};
+use envoy_types::pb::google::protobuf::{ListValue, Struct, Value, value};
 use kilocard_registry::worker::ServedModel;
 use kilocard_xds::snapshot::Resource;
 use prost::Message;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+
+/// Where Envoy's load balancers look for metadata, of endpoints and of requests.
+pub(super) const LB_NAMESPACE: &str = "envoy.lb";
+/// Key of the tags by which a request may choose among endpoints, see [`super::placement::tags`].
+pub(super) const GPU_TAGS: &str = "gpu";
 
 /// The load assignment; one without endpoints for a version that nobody serves, so that its cluster is warm.
 pub fn build(served: &ServedModel, placed: &BTreeMap<String, Placed>) -> Resource {
@@ -52,6 +58,26 @@ fn endpoint(placed: &Placed) -> LbEndpoint {
     LbEndpoint {
         host_identifier: Some(HostIdentifier::Endpoint(endpoint)),
         load_balancing_weight: uint(placed.weighed.weight),
+        metadata: Some(metadata(&placed.tags)),
         ..LbEndpoint::default()
     }
+}
+
+/// Both maps have one entry, hence one order: see the module `wire`.
+fn metadata(tags: &[String]) -> Metadata {
+    let values = tags.iter().map(|tag| kind(value::Kind::StringValue(tag.clone())));
+    let list = ListValue {
+        values: values.collect(),
+    };
+    let tags = Struct {
+        fields: std::iter::once((GPU_TAGS.to_owned(), kind(value::Kind::ListValue(list)))).collect(),
+    };
+    Metadata {
+        filter_metadata: std::iter::once((LB_NAMESPACE.to_owned(), tags)).collect(),
+        ..Metadata::default()
+    }
+}
+
+fn kind(kind: value::Kind) -> Value {
+    Value { kind: Some(kind) }
 }

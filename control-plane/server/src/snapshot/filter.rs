@@ -10,7 +10,7 @@ use envoy_types::pb::envoy::extensions::wasm::v3::plugin_config::Vm;
 use envoy_types::pb::envoy::extensions::wasm::v3::{FailurePolicy, PluginConfig, ReloadConfig, VmConfig};
 use envoy_types::pb::google::protobuf::{Any, StringValue};
 use envoy_types::util::pack_any;
-use kilocard_policy::config::{Document, FilterConfig};
+use kilocard_policy::config::{Document, FilterConfig, MeshState};
 use kilocard_xds::snapshot::{Resource, Version};
 use prost::Message;
 use std::path::{Path, PathBuf};
@@ -88,7 +88,7 @@ impl FilterModule {
 }
 
 /// The filter with the policies in force.
-pub fn build(policies: &Policies, module: &FilterModule) -> Resource {
+pub fn build(policies: &Policies, state: &MeshState, module: &FilterModule) -> Resource {
     let code = DataSource {
         specifier: Some(module.code.clone()),
         ..DataSource::default()
@@ -105,7 +105,7 @@ pub fn build(policies: &Policies, module: &FilterModule) -> Resource {
         name: NAME.to_owned(),
         root_id: NAME.to_owned(),
         vm: Some(Vm::VmConfig(vm)),
-        configuration: Some(any_string(configuration(policies))),
+        configuration: Some(any_string(configuration(policies, state))),
         // A trap costs one request; the next one finds a new VM. The default would refuse everything from then on.
         failure_policy: FailurePolicy::FailReload.into(),
         reload_config: Some(ReloadConfig {
@@ -124,17 +124,19 @@ pub fn build(policies: &Policies, module: &FilterModule) -> Resource {
 }
 
 /// The policies as the filter parses them. Their revision is a content hash: documents that are rewritten without a
-/// change are no reason to configure a filter anew.
-fn configuration(policies: &Policies) -> String {
+/// change are no reason to configure a filter anew. The state of the versions is no part of it: it changes without anybody
+/// having changed a policy.
+fn configuration(policies: &Policies, state: &MeshState) -> String {
     let documents: Vec<Document> = policies
         .values()
         .map(|policy| Document::clone(&policy.document))
         .collect();
     let revision = Version::of(json(&documents).as_bytes()).to_string();
+    let state = state.clone();
     json(&FilterConfig {
         revision,
         documents,
-        ..FilterConfig::default()
+        state,
     })
 }
 

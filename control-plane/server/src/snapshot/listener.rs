@@ -1,7 +1,7 @@
 //! LDS: where proxies take requests from clients, and through which filters these go.
 
 use crate::snapshot::cluster::ads;
-use crate::snapshot::endpoint::address;
+use crate::snapshot::endpoint::{LB_NAMESPACE, address};
 use crate::snapshot::wire::{any_of, append_entry, append_field, millis, truth, uint};
 use crate::snapshot::{BuildOptions, GATEWAY, filter};
 use envoy_types::pb::envoy::config::accesslog::v3::{AccessLog, access_log};
@@ -10,6 +10,10 @@ use envoy_types::pb::envoy::config::core::v3::{
 };
 use envoy_types::pb::envoy::config::listener::v3::{Filter, FilterChain, Listener, filter as network_filter};
 use envoy_types::pb::envoy::extensions::access_loggers::stream::v3::StdoutAccessLog;
+use envoy_types::pb::envoy::extensions::filters::http::header_to_metadata::v3::Config as HeaderToMetadata;
+use envoy_types::pb::envoy::extensions::filters::http::header_to_metadata::v3::config::{
+    KeyValuePair, Rule, ValueEncode, ValueType,
+};
 use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
 use envoy_types::pb::envoy::extensions::filters::http::wasm::v3::Wasm;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager::{
@@ -18,7 +22,7 @@ use envoy_types::pb::envoy::extensions::filters::network::http_connection_manage
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::{
     HttpConnectionManager, HttpFilter, Rds, http_filter,
 };
-use envoy_types::pb::google::protobuf::{Value, value};
+use envoy_types::pb::google::protobuf::{Any, Value, value};
 use envoy_types::util::pack_any;
 use kilocard_xds::snapshot::Resource;
 use prost::{Message, Name};
@@ -29,9 +33,16 @@ const MAX_HEADERS_KB: u32 = 192;
 const MAX_HEADERS: u32 = 1000;
 const MAX_STREAMS_A_CONNECTION: u32 = 1024;
 
+/// The GPU tags that a request asks for, in their order: a list of metadata for subsets as a `google.protobuf.Value` in
+/// base64. Set by the wasm filter.
+const GPU_WISH: &str = "x-kilocard-gpu";
+
 /// Fields of the access log in their order; names in snake case, values in Envoy's format language.
 const ACCESS_LOG: &[(&str, &str)] = &[
+    // Left by the wasm filter; Envoy puts `wasm.` before the names of such state.
+    ("capture", "%FILTER_STATE(wasm.kilocard.capture:PLAIN)%"),
     ("code", "%RESPONSE_CODE%"),
+    ("decision", "%FILTER_STATE(wasm.kilocard.decision:PLAIN)%"),
     ("details", "%RESPONSE_CODE_DETAILS%"),
     ("downstream", "%DOWNSTREAM_REMOTE_ADDRESS%"),
     ("duration_ms", "%DURATION%"),
@@ -73,7 +84,7 @@ fn connection_manager(options: &BuildOptions) -> HttpConnectionManager {
         stat_prefix: GATEWAY.to_owned(),
         codec_type: CodecType::Auto.into(),
         route_specifier: Some(RouteSpecifier::Rds(rds)),
-        http_filters: vec![decision_filter(), router()],
+        http_filters: vec![decision_filter(), gpu_wish(), router()],
         // The peer is the client, and no address range is trusted for being private: its x-envoy-* headers are stripped.
         // Envoy trusts 127.0.0.1 all the same; for that the filter strips them too.
         use_remote_address: truth(true),
@@ -122,10 +133,37 @@ fn decision_filter() -> HttpFilter {
     }
 }
 
+/// Hands the GPU tags that the decision asks for, in their order, to the cluster's load balancer: as `fallback_list`, the key
+/// that its `FALLBACK_LIST` reads (Envoy's cluster.proto, `LbSubsetMetadataFallbackPolicy`). The header goes no further.
+fn gpu_wish() -> HttpFilter {
+    let list = KeyValuePair {
+        metadata_namespace: LB_NAMESPACE.to_owned(),
+        key: "fallback_list".to_owned(),
+        r#type: ValueType::ProtobufValue.into(),
+        encode: ValueEncode::Base64.into(),
+        ..KeyValuePair::default()
+    };
+    let rule = Rule {
+        header: GPU_WISH.to_owned(),
+        on_header_present: Some(list),
+        remove: true,
+        ..Rule::default()
+    };
+    let config = HeaderToMetadata {
+        request_rules: vec![rule],
+        ..HeaderToMetadata::default()
+    };
+    http_filter("envoy.filters.http.header_to_metadata", pack_any(config))
+}
+
 fn router() -> HttpFilter {
+    http_filter("envoy.filters.http.router", pack_any(Router::default()))
+}
+
+fn http_filter(name: &str, config: Any) -> HttpFilter {
     HttpFilter {
-        name: "envoy.filters.http.router".to_owned(),
-        config_type: Some(http_filter::ConfigType::TypedConfig(pack_any(Router::default()))),
+        name: name.to_owned(),
+        config_type: Some(http_filter::ConfigType::TypedConfig(config)),
         ..HttpFilter::default()
     }
 }

@@ -1,5 +1,7 @@
 //! Which workers serve which model version, and with what weight: the part of the snapshot that operators see too.
 
+pub mod tags;
+
 use crate::model::{Mesh, Worker};
 use crate::weights::cards::Card;
 use crate::weights::{Weighed, weigh};
@@ -7,6 +9,7 @@ use kilocard_policy::config::Spec;
 use kilocard_registry::worker::ServedModel;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 /// Model versions with their workers by id. A version that a policy names and nobody serves has none.
 pub type Placement = BTreeMap<ServedModel, BTreeMap<String, Placed>>;
@@ -18,6 +21,8 @@ pub struct Placed {
     pub address: SocketAddr,
     /// How much it takes, and why.
     pub weighed: Weighed,
+    /// Among what a request may choose, see [`tags`].
+    pub tags: Arc<[String]>,
 }
 
 /// Places every worker. Of workers with one address only the youngest counts, see [`Worker::created`].
@@ -32,10 +37,12 @@ pub fn place(mesh: &Mesh) -> Placement {
             *place = worker;
         }
     }
+    let classes = tags::classes(mesh);
     for worker in youngest.into_values() {
         let placed = Placed {
             address: worker.address,
             weighed: weighed(mesh, worker),
+            tags: tags::tags(mesh, worker, &classes),
         };
         for served in &worker.models {
             placement

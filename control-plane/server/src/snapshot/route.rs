@@ -6,10 +6,14 @@
 use crate::snapshot::GATEWAY;
 use crate::snapshot::placement::route_key;
 use crate::snapshot::wire::{append_entry, append_field, extension, millis, uint};
-use envoy_types::pb::envoy::config::core::v3::{DataSource, data_source};
+use envoy_types::pb::envoy::config::common::mutation_rules::v3::{HeaderMutation, header_mutation};
+use envoy_types::pb::envoy::config::core::v3::header_value_option::HeaderAppendAction;
+use envoy_types::pb::envoy::config::core::v3::{DataSource, HeaderValue, HeaderValueOption, data_source};
 use envoy_types::pb::envoy::config::route::v3::retry_policy::{RetryBackOff, RetryHostPredicate, retry_host_predicate};
 use envoy_types::pb::envoy::config::route::v3::route::Action;
-use envoy_types::pb::envoy::config::route::v3::route_action::{ClusterSpecifier, MaxStreamDuration};
+use envoy_types::pb::envoy::config::route::v3::route_action::{
+    ClusterSpecifier, MaxStreamDuration, RequestMirrorPolicy,
+};
 use envoy_types::pb::envoy::config::route::v3::route_match::PathSpecifier;
 use envoy_types::pb::envoy::config::route::v3::{
     DirectResponseAction, RetryPolicy, Route, RouteAction, RouteConfiguration, RouteMatch, VirtualHost,
@@ -37,6 +41,10 @@ mod field {
     /// `Matcher.MatcherTree.MatchMap.map`
     pub(super) const MAP: u32 = 1;
 }
+
+/// Where a copy of the request goes, set by the filter; on the copy itself, [`SHADOW_COPY`].
+const SHADOW: &str = "x-kilocard-shadow";
+const SHADOW_COPY: &str = "1";
 
 /// Failures that happen before a worker has begun on a request; anything later may not be repeated blindly.
 const RETRY_ON: &str = "connect-failure,refused-stream,reset-before-request";
@@ -111,12 +119,44 @@ fn to_cluster(name: &str) -> Route {
             ..MaxStreamDuration::default()
         }),
         retry_policy: Some(retries()),
+        request_mirror_policies: vec![shadow()],
         ..RouteAction::default()
     };
     Route {
         r#match: anything(),
         action: Some(Action::Route(action)),
         ..Route::default()
+    }
+}
+
+/// A request that the decision also wants at another version is copied there, and the answer to the copy is dropped. The copy
+/// passes no filter, so its headers are made fit here: it is routed to the other version, as the worker there checks, and
+/// marked as a copy. The host stays as it is: Envoy would append `-shadow`, which makes no valid `[::1]-shadow:8080`.
+fn shadow() -> RequestMirrorPolicy {
+    RequestMirrorPolicy {
+        cluster_header: SHADOW.to_owned(),
+        disable_shadow_host_suffix_append: true,
+        request_headers_mutations: vec![
+            overwrite(headers::ROUTE, format!("%REQ({})%", SHADOW)),
+            overwrite(SHADOW, SHADOW_COPY.to_owned()),
+        ],
+        ..RequestMirrorPolicy::default()
+    }
+}
+
+fn overwrite(key: &str, value: String) -> HeaderMutation {
+    let header = HeaderValue {
+        key: key.to_owned(),
+        value,
+        ..HeaderValue::default()
+    };
+    let option = HeaderValueOption {
+        header: Some(header),
+        append_action: HeaderAppendAction::OverwriteIfExistsOrAdd.into(),
+        ..HeaderValueOption::default()
+    };
+    HeaderMutation {
+        action: Some(header_mutation::Action::Append(option)),
     }
 }
 

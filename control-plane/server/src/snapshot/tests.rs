@@ -12,6 +12,7 @@ use envoy_types::pb::envoy::config::route::v3::{Route, RouteConfiguration};
 use envoy_types::pb::envoy::extensions::filters::http::wasm::v3::Wasm;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager;
 use envoy_types::pb::xds::r#type::matcher::v3::matcher::{MatcherType, OnMatch, matcher_tree::TreeType, on_match};
+use kilocard_policy::config::FilterConfig;
 use kilocard_registry::device::DeviceRecord;
 use kilocard_registry::layout::{DeviceId, PolicyId};
 use kilocard_registry::worker::{ServedModel, Telemetry};
@@ -28,7 +29,7 @@ fn served(model: &str, version: &str) -> ServedModel {
     }
 }
 
-fn worker(id: &str, port: u16, models: &[(&str, &str)], device: Option<&str>) -> (String, Arc<Worker>) {
+pub(crate) fn worker(id: &str, port: u16, models: &[(&str, &str)], device: Option<&str>) -> (String, Arc<Worker>) {
     let worker = Worker {
         id: id.to_owned(),
         address: ([10, 0, 0, 7], port).into(),
@@ -43,6 +44,30 @@ fn worker(id: &str, port: u16, models: &[(&str, &str)], device: Option<&str>) ->
     (id.to_owned(), Arc::new(worker))
 }
 
+fn admission(documents: &[serde_json::Value]) -> Admission {
+    let candidates = documents.iter().map(|document| {
+        let text = |pointer: &str| document.pointer(pointer).unwrap().as_str().unwrap().to_owned();
+        let json = document.to_string().into_bytes().into();
+        let id = PolicyId::new(text("/kind"), text("/metadata/name"));
+        (id, Candidate { revision: 3, json })
+    });
+    let mut admission = Admission::default();
+    admission.judge(&candidates.collect());
+    admission
+}
+
+/// These documents in force.
+pub(crate) fn policies(documents: &[serde_json::Value]) -> Arc<Policies> {
+    let admission = admission(documents);
+    assert_eq!(
+        admission.in_force().len(),
+        documents.len(),
+        "{:?}",
+        admission.verdicts()
+    );
+    Arc::clone(admission.in_force())
+}
+
 /// Two workers of `minilm/v1` on unlike cards, one short of memory; `v2` is named by the policy and served by nobody.
 pub(crate) fn mesh() -> Mesh {
     let policy = json!({
@@ -51,12 +76,7 @@ pub(crate) fn mesh() -> Mesh {
             {"version": "v1", "weight": 90}, {"version": "v2", "weight": 10},
         ]},
     });
-    let candidate = Candidate {
-        revision: 3,
-        json: policy.to_string().into_bytes().into(),
-    };
-    let mut admission = Admission::default();
-    admission.judge(&BTreeMap::from([(PolicyId::new("RoutingPolicy", "minilm"), candidate)]));
+    let admission = admission(&[policy]);
     let card = |model: &str, simulated| {
         let (arch, zone, rack) = (None, None, None);
         Arc::new(DeviceRecord {
@@ -116,6 +136,14 @@ pub(crate) fn options() -> BuildOptions {
 
 fn build(mesh: &Mesh, options: &BuildOptions) -> Snapshot {
     Builder::new(options.clone()).build(mesh, Instant::now())
+}
+
+fn filter_state(snapshot: &Snapshot) -> MeshState {
+    let extension: TypedExtensionConfig = decode(snapshot, ResourceType::Extension, filter::NAME);
+    let wasm = Wasm::decode(extension.typed_config.unwrap().value.as_slice()).unwrap();
+    let configuration = wasm.config.unwrap().configuration.unwrap();
+    let configuration = String::decode(configuration.value.as_slice()).unwrap();
+    FilterConfig::parse(configuration.as_bytes()).unwrap().state
 }
 
 fn decode<T: Message + Default>(snapshot: &Snapshot, kind: ResourceType, name: &str) -> T {
@@ -225,6 +253,12 @@ fn endpoints_carry_weights_and_a_version_without_workers_has_none() {
 }
 
 #[test]
+fn endpoints_carry_the_tags_that_requests_for_a_gpu_ask_for() {
+    let assignment: ClusterLoadAssignment = decode(&build(&mesh(), &options()), ResourceType::Endpoints, "minilm/v1");
+    insta::assert_snapshot!(compact(&assignment));
+}
+
+#[test]
 fn of_two_workers_with_one_address_the_younger_is_believed() {
     let mut mesh = mesh();
     let (id, mut twin) = worker("0-restarted", 8001, &[("minilm", "v1")], None);
@@ -243,8 +277,9 @@ fn the_filter_gets_the_documents_in_force() {
         .config
         .unwrap();
     let configuration = String::decode(plugin.configuration.as_ref().unwrap().value.as_slice()).unwrap();
-    let parsed = kilocard_policy::config::FilterConfig::parse(configuration.as_bytes()).unwrap();
+    let parsed = FilterConfig::parse(configuration.as_bytes()).unwrap();
     assert_eq!(parsed.documents.len(), 1);
+    assert_eq!(parsed.state.unready, ["minilm/v2"]);
     insta::assert_snapshot!(format!("{}\n{configuration}", compact(&plugin)));
 }
 
@@ -256,6 +291,47 @@ fn documents_that_are_rewritten_unchanged_do_not_configure_the_filter_anew() {
         .values_mut()
         .for_each(|policy| policy.revision += 1);
     assert_eq!(build(&before, &options), build(&after, &options));
+}
+
+#[test]
+fn only_a_version_that_becomes_ready_or_unready_configures_the_filter_anew() {
+    let (mut builder, now, first) = (Builder::new(options()), Instant::now(), mesh());
+    let filter = |snapshot: &Snapshot| snapshot.set(ResourceType::Extension).unwrap().version().clone();
+    let before = builder.build(&first, now);
+    assert_eq!(filter_state(&before).unready, ["minilm/v2"]);
+
+    let mut busier = first.clone();
+    Arc::make_mut(Arc::make_mut(&mut busier.workers).get_mut("b").unwrap()).telemetry = None;
+    let (id, another) = worker("c", 8003, &[("minilm", "v1")], None);
+    Arc::make_mut(&mut busier.workers).insert(id, another);
+    let same = builder.build(&busier, now);
+    assert_eq!(filter(&same), filter(&before));
+
+    let (id, canary) = worker("d", 8004, &[("minilm", "v2")], None);
+    Arc::make_mut(&mut busier.workers).insert(id, canary);
+    let ready = builder.build(&busier, now);
+    assert_ne!(filter(&ready), filter(&before));
+    assert!(filter_state(&ready).is_empty());
+}
+
+#[test]
+fn a_version_that_loses_its_last_worker_is_unready_before_its_endpoint_goes() {
+    let (mut builder, now, mut mesh) = (Builder::new(options()), Instant::now(), mesh());
+    builder.build(&mesh, now);
+    mesh.workers = Arc::default();
+    let soon = builder.build(&mesh, now);
+    assert_eq!(filter_state(&soon).unready, ["minilm/v1", "minilm/v2"]);
+    let endpoints = |snapshot: &Snapshot| {
+        let assignment: ClusterLoadAssignment = decode(snapshot, ResourceType::Endpoints, "minilm/v1");
+        assignment
+            .endpoints
+            .first()
+            .map_or(0, |locality| locality.lb_endpoints.len())
+    };
+    assert_eq!(endpoints(&soon), 2);
+    let later = builder.build(&mesh, builder.due().unwrap());
+    assert_eq!(endpoints(&later), 0);
+    assert_eq!(filter_state(&later), filter_state(&soon));
 }
 
 #[test]
