@@ -6,7 +6,8 @@ use crate::in_force::{self, InForce};
 use crate::outcome::Outcome;
 use crate::request::Request;
 use crate::shares::Share;
-use kilocard_policy::{Decision, Finding, Refusal, RequestView, Stages, Verdict};
+use kilocard_policy::record::Record;
+use kilocard_policy::{Decision, Finding, Policy, Refusal, RequestView, RouteReason, Stages, Verdict};
 use kilocard_registry::connect::EtcdArgs;
 use serde_json::{Value, json};
 use std::fmt::Write;
@@ -44,7 +45,7 @@ pub fn explain(in_force: &InForce, request: &Request, random: Option<u64>) -> Ou
         (Verdict::Route(_), true) => ("passed", "decided"),
         (Verdict::Pass, true) => ("passed", "not run"),
     };
-    let explained = match &decision.verdict {
+    let mut explained = match &decision.verdict {
         Verdict::Refuse(refusal) => explain_refusal(refusal),
         Verdict::Route(route) => RouteInContext {
             in_force,
@@ -59,6 +60,10 @@ pub fn explain(in_force: &InForce, request: &Request, random: Option<u64>) -> Ou
             shares: Vec::new(),
         },
     };
+    let record = record(policy, &decision, random);
+    if let Some(record) = &record {
+        let _ = writeln!(explained.text, "  record   {record}");
+    }
     let text = format!(
         "policies    {}\n{}\nvalidation  {validation}\nrouting     {routing}\n\n{}{}",
         in_force.source,
@@ -74,10 +79,19 @@ pub fn explain(in_force: &InForce, request: &Request, random: Option<u64>) -> Ou
             {"stage": "routing", "result": routing.replace(' ', "_")},
         ],
         "decision": explained.data,
+        "record": record,
         "shares": explained.shares.iter().map(Share::to_json).collect::<Value>(),
         "reported": decision.findings.iter().map(finding_json).collect::<Value>(),
     });
     Outcome::new(text, data).with_warnings(in_force.warnings.clone())
+}
+
+/// The line for the access log. There is none to tell of a draw that was not made.
+fn record(policy: &Policy, decision: &Decision<'_>, random: Option<u64>) -> Option<String> {
+    match &decision.verdict {
+        Verdict::Route(route) if route.reason == RouteReason::Weighted && random.is_none() => None,
+        _ => Some(Record::of(policy.revision(), decision).to_string()),
+    }
 }
 
 struct Explained {

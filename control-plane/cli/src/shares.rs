@@ -117,7 +117,10 @@ mod tests {
         };
         let shares = of_allocation(&Allocation::of_policy(policy));
         let told: Vec<String> = shares.iter().map(Share::describe).collect();
-        assert!(told[0].starts_with("v1 has buckets 0 to 499 and 1000 to 9499 (90%)"), "{told:?}");
+        assert!(
+            told[0].starts_with("v1 has buckets 0 to 499 and 1000 to 9499 (90%)"),
+            "{told:?}"
+        );
         assert!(told[1].ends_with("9500 to 9999 (10%)"), "{told:?}");
         assert_eq!(
             shares[1].to_json()["ranges"][0],

@@ -64,6 +64,8 @@ fn a_cohort_is_explained_by_its_bucket_and_the_division_of_buckets() {
         "{}",
         outcome.text
     );
+    let record = format!("v=1 bucket={bucket} version={expected} why=STICKY rev=test");
+    assert_eq!(outcome.data["record"], record);
     assert!(
         outcome.text.contains("the default: no x-model was given"),
         "{}",
@@ -82,6 +84,7 @@ fn without_a_user_the_draw_is_described_and_not_pretended() {
         outcome.text
     );
     assert_eq!(outcome.data["decision"]["version"], Value::Null);
+    assert_eq!(outcome.data["record"], Value::Null);
     assert_eq!(outcome.data["shares"][0]["percent"], 10.0);
 }
 
