@@ -189,10 +189,6 @@ impl<'p> Refusal<'p> {
         Self::of(status, Finding::new(reason, field, message))
     }
 
-    pub(crate) fn invalid(reason: RefusalReason, field: &str, message: impl fmt::Display) -> Self {
-        Self::new(GrpcStatus::InvalidArgument, reason, field, message)
-    }
-
     /// Refuses because of one finding.
     pub(crate) fn of(status: GrpcStatus, finding: Finding<'p>) -> Self {
         Self {

@@ -14,6 +14,24 @@ pub const X_TENANT_ID: &str = "x-tenant-id";
 pub const X_SESSION_ID: &str = "x-session-id";
 /// How long the client waits: 1 to 8 digits and one of `H M S m u n` (gRPC over HTTP/2, "Timeout").
 pub const GRPC_TIMEOUT: &str = "grpc-timeout";
+/// How messages of the request are compressed (gRPC over HTTP/2, "Message-Encoding").
+pub const GRPC_ENCODING: &str = "grpc-encoding";
+/// Which compressions the client understands (gRPC over HTTP/2, "Message-Accept-Encoding").
+pub const GRPC_ACCEPT_ENCODING: &str = "grpc-accept-encoding";
+/// On which card, or with how much memory, the request wants to run: `gpu0:high`, `gpu3`, `any:low`.
+pub const X_GPU_AFFINITY: &str = "x-gpu-affinity";
+/// On which class of GPU the request wants to run.
+pub const X_GPU_CLASS: &str = "x-gpu-class";
+/// Joins what is written about one request, for clients without W3C trace context.
+pub const X_TRACE_ID: &str = "x-trace-id";
+/// W3C trace context, level 2.
+pub const TRACEPARENT: &str = "traceparent";
+/// Envoy's own id of a request.
+pub const X_REQUEST_ID: &str = "x-request-id";
+/// How urgent the request is: `P0`, `P1` or `P2`.
+pub const X_PRIORITY: &str = "x-priority";
+/// Which service level the client has bought.
+pub const X_SLA: &str = "x-sla";
 /// The HTTP/2 pseudo-header of the method.
 pub const METHOD: &str = ":method";
 /// The HTTP/2 pseudo-header of the path.
@@ -29,6 +47,8 @@ pub const TE: &str = "te";
 pub const ROUTE: &str = "x-kilocard-route";
 /// Set by the filter on a refusal: the label of the [reason](crate::RefusalReason).
 pub const REASON: &str = "x-kilocard-reason";
+/// Picks the endpoint itself, past all balancing (Gateway API Inference Extension, "Endpoint Picker Protocol").
+const DESTINATION_ENDPOINT: &[u8] = b"x-gateway-destination-endpoint";
 /// Kilocard's own headers begin with this.
 const OWN_PREFIX: &[u8] = b"x-kilocard-";
 
@@ -36,8 +56,10 @@ const OWN_PREFIX: &[u8] = b"x-kilocard-";
 const ENVOY_PREFIX: &[u8] = b"x-envoy-";
 
 /// What of Envoy's headers only informs: set by Envoy before the filter, or by a proxy in front.
-const INFORMING: [&[u8]; 6] = [
+const INFORMING: [&[u8]; 8] = [
     b"attempt-count",
+    b"downstream-service-cluster",
+    b"downstream-service-node",
     b"expected-rq-timeout-ms",
     b"external-address",
     b"internal",
@@ -50,7 +72,23 @@ const INFORMING: [&[u8]; 6] = [
 /// local TLS terminator), where `x-envoy-max-retries: 200` would be obeyed.
 pub fn is_internal(name: &[u8]) -> bool {
     let steers = |rest: &[u8]| !INFORMING.contains(&rest);
-    name.starts_with(OWN_PREFIX) || name.strip_prefix(ENVOY_PREFIX).is_some_and(steers)
+    name.starts_with(OWN_PREFIX) || name.strip_prefix(ENVOY_PREFIX).is_some_and(steers) || name == DESTINATION_ENDPOINT
+}
+
+/// Whether the routing stage itself reads a header to decide: it holds such a header to its grammar even where validation
+/// only reports or does not run.
+pub(crate) fn is_read_by_routing(name: &str) -> bool {
+    matches!(
+        name,
+        X_MODEL
+            | X_MODEL_VERSION
+            | X_CANARY_WEIGHT
+            | X_USER_ID
+            | X_TENANT_ID
+            | X_SESSION_ID
+            | X_GPU_AFFINITY
+            | X_GPU_CLASS
+    )
 }
 
 /// Whether a header says who asks, or lets others ask as them: its value is never kept as it is.
@@ -61,9 +99,9 @@ pub fn is_always_hashed(name: &str) -> bool {
     )
 }
 
-/// `[A-Za-z0-9][A-Za-z0-9._-]{0,63}`: what `x-model` and `x-model-version` may hold. Wider than
-/// [`is_name`](crate::config::is_name), so that a client that asks for `V2` hears that there is no such version, and which
-/// ones there are.
+/// `[A-Za-z0-9][A-Za-z0-9._-]{0,63}`: what `x-model`, `x-gpu-class` and `x-sla` may hold. Wider than
+/// [`is_name`](crate::config::is_name), so that a client that asks for `MiniLM` hears that there is no such model, and
+/// which ones there are.
 pub fn is_name_value(value: &[u8]) -> bool {
     value.len() <= 64
         && value.first().is_some_and(u8::is_ascii_alphanumeric)
@@ -72,10 +110,17 @@ pub fn is_name_value(value: &[u8]) -> bool {
             .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
 }
 
-/// Longest `x-user-id`, in bytes.
+/// `[A-Za-z0-9]+([._-][A-Za-z0-9]+)*`, at most 64 bytes: what `x-model-version` may hold. Wider than
+/// [`is_version`](crate::config::is_version) by upper case, so that `V2` hears which versions there are.
+pub fn is_version_value(value: &[u8]) -> bool {
+    let is_part = |part: &[u8]| !part.is_empty() && part.iter().all(u8::is_ascii_alphanumeric);
+    value.len() <= 64 && value.split(|byte| matches!(byte, b'.' | b'_' | b'-')).all(is_part)
+}
+
+/// Longest `x-user-id`, `x-tenant-id` and `x-session-id`, in bytes.
 pub const MAX_USER_ID_BYTES: usize = 128;
 
-/// Whether a byte may stand in `x-user-id`: letters, digits and `. _ @ : + / = -`. Wide enough for UUIDs, mail
+/// Whether a byte may stand in `x-user-id`, `x-tenant-id` and `x-session-id`: letters, digits and `. _ @ : + / = -`. Wide enough for UUIDs, mail
 /// addresses, SPIFFE IDs and base64; too narrow for quotes, brackets, blanks and semicolons.
 pub fn is_user_id_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'@' | b':' | b'+' | b'/' | b'=' | b'-')
@@ -94,6 +139,7 @@ mod tests {
             "x-envoy-retry-grpc-on",
             "x-envoy-upstream-rq-timeout-ms",
             "x-envoy-",
+            "x-gateway-destination-endpoint",
         ] {
             assert!(is_internal(name.as_bytes()), "{name}");
         }
@@ -102,7 +148,9 @@ mod tests {
             X_USER_ID,
             "x-envoy-external-address",
             "x-envoy-internal",
+            "x-envoy-downstream-service-cluster",
             "x-envoyage",
+            "x-gateway-destination-endpoints",
             "x-request-id",
         ] {
             assert!(!is_internal(name.as_bytes()), "{name}");

@@ -22,6 +22,7 @@ pub mod record;
 pub mod request;
 pub mod shadow;
 
+mod caller;
 #[cfg(test)]
 mod fixtures;
 // Allowed until the routing stage asks it.
@@ -29,8 +30,6 @@ mod fixtures;
 mod gpu;
 mod known;
 mod routing;
-// Allowed until the stages ask it.
-#[allow(dead_code)]
 mod rule_index;
 mod validation;
 
@@ -39,7 +38,7 @@ pub use decision::{
     RouteReason, RuleId, ShadowCopy, Verdict,
 };
 pub use policy::{ModelRouting, Policy, Stages, VersionRouting};
-pub use request::RequestView;
+pub use request::{Peer, RequestView};
 
 /// The one `api_version` of documents that this release reads and writes.
 pub const API_VERSION: &str = "kilocard/v1";

@@ -2,12 +2,12 @@
 
 use std::ops::BitOr;
 
-use self::together::Together;
+use crate::caller::CallerGroups;
 use crate::config::{Document, HeaderLimits, Violation};
-use crate::decision::{Decision, Refusal, Verdict};
-use crate::known::Known;
+use crate::decision::{Decision, Verdict};
 use crate::request::RequestView;
-use crate::{routing, validation};
+use crate::routing;
+use crate::validation::{Checked, Outcome, Validation};
 
 mod model;
 mod split;
@@ -16,6 +16,7 @@ mod tests;
 mod together;
 
 pub use model::{ModelRouting, VersionRouting};
+pub(crate) use together::{DeclaredRule, Together};
 
 /// Which stages of the decision run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,7 +58,7 @@ impl BitOr for Stages {
 #[derive(Clone, Debug)]
 pub struct Policy {
     revision: String,
-    limits: HeaderLimits,
+    validation: Validation,
     /// By name.
     models: Vec<ModelRouting>,
     default_model: Option<usize>,
@@ -74,7 +75,8 @@ impl Policy {
         documents: impl IntoIterator<Item = &'a Document>,
     ) -> Result<Self, Vec<Violation>> {
         let together = Together::of(documents)?;
-        let limits = together.limits.get().cloned().unwrap_or_default();
+        let callers = CallerGroups::new(together.callers.get().into_iter().flatten());
+        let validation = Validation::compile(&together, &callers);
         // A BTreeMap's order is the order that the look-up by name wants.
         let models: Vec<_> = together
             .models
@@ -84,7 +86,7 @@ impl Policy {
         let default_model = models.iter().position(ModelRouting::is_default);
         Ok(Self {
             revision: revision.to_owned(),
-            limits,
+            validation,
             models,
             default_model,
         })
@@ -99,31 +101,35 @@ impl Policy {
     /// Runs some of the stages, for a filter that holds only those. Without the validation stage, routing still checks
     /// the headers it reads.
     pub fn decide_stages<'p>(&'p self, stages: Stages, request: &RequestView<'_>, random: u64) -> Decision<'p> {
-        let verdict = match self.check(stages, request) {
-            Err(refusal) => Verdict::Refuse(refusal),
-            Ok(None) => Verdict::Pass,
-            Ok(Some(known)) => match routing::route(self, &known, random) {
+        let Some(checked) = self.check(stages, request) else {
+            return Decision {
+                verdict: Verdict::Pass,
+                findings: Vec::new(),
+            };
+        };
+        let routes = stages.contains(Stages::ROUTING);
+        let verdict = match checked.outcome {
+            Outcome::Refuse(refusal) => Verdict::Refuse(refusal),
+            Outcome::Proceed(known) if routes => match routing::route(self, &known, random) {
                 Ok(route) => Verdict::Route(route),
                 Err(refusal) => Verdict::Refuse(refusal),
             },
+            Outcome::Proceed(_) | Outcome::Pass => Verdict::Pass,
         };
         Decision {
             verdict,
-            findings: Vec::new(),
+            findings: checked.reported,
         }
     }
 
-    /// The headers to route by, if routing is to run.
-    fn check<'a>(&self, stages: Stages, request: &RequestView<'a>) -> Result<Option<Known<'a>>, Refusal<'static>> {
+    /// What the headers are worth; nothing, if no stage is to run.
+    fn check<'a, 'p>(&'p self, stages: Stages, request: &RequestView<'a>) -> Option<Checked<'a, 'p>> {
         let routes = stages.contains(Stages::ROUTING);
         if stages.contains(Stages::VALIDATION) {
-            let known = validation::check(&self.limits, request)?;
-            return Ok(routes.then_some(known));
+            let default_model = self.default_model().map(ModelRouting::name);
+            return Some(self.validation.check(request, default_model, routes));
         }
-        if routes {
-            return validation::check_for_routing(request).map(Some);
-        }
-        Ok(None)
+        routes.then(|| self.validation.check_for_routing(request))
     }
 
     /// The revision it was compiled from.
@@ -133,7 +139,13 @@ impl Policy {
 
     /// The limits that the validation stage holds requests to.
     pub fn limits(&self) -> &HeaderLimits {
-        &self.limits
+        self.validation.limits()
+    }
+
+    /// What the [labels](crate::RuleId::label) of rules stand for, by label: `<policy>.<rule>`, or `other` for the last one
+    /// if there are more rules than labels.
+    pub fn rule_labels(&self) -> &[String] {
+        self.validation.rule_labels()
     }
 
     /// All models, by name.

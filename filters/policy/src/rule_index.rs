@@ -195,8 +195,9 @@ impl Iterator for Matches<'_> {
 
 /// `/package.Service/` of `/package.Service/Method`.
 fn service(path: &[u8]) -> Option<&[u8]> {
-    let slash = path.iter().rposition(|byte| *byte == b'/')?;
-    path.get(..=slash)
+    let rest = path.strip_prefix(b"/")?;
+    let slash = rest.iter().position(|byte| *byte == b'/')?;
+    path.get(..slash + 2)
 }
 
 fn pair(subject: u32, method: u32) -> u64 {
