@@ -90,8 +90,11 @@ enum Task {
         /// One of `--list`; all when left out
         name: Option<String>,
         /// Say which benches there are, and end
-        #[arg(long)]
+        #[arg(long, conflicts_with = "name")]
         list: bool,
+        /// Passed on to `kilocard-testbed bench NAME`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
     },
     /// Run libFuzzer on the parsers and the decision, and keep the corpus small
     Fuzz(fuzz::Wanted),
@@ -160,7 +163,11 @@ fn run(task: Task) -> Result<()> {
             }
             Ok(())
         }
-        Task::Bench { name, list: false } => benches(&workspace, name.as_deref()),
+        Task::Bench {
+            name,
+            list: false,
+            arguments,
+        } => benches(&workspace, name.as_deref(), &arguments),
         Task::Fuzz(wanted) => fuzz::run(&workspace, &wanted),
     }
 }
@@ -191,7 +198,7 @@ fn down(workspace: &Workspace, arguments: &[String]) -> Result<()> {
     become_testbed(workspace, "debug", "down", arguments)
 }
 
-fn benches(workspace: &Workspace, name: Option<&str>) -> Result<()> {
+fn benches(workspace: &Workspace, name: Option<&str>, arguments: &[String]) -> Result<()> {
     let selected = bench::select(name)?;
     let criterion = selected.iter().filter_map(|bench| bench.criterion).count();
     let mut progress = prepare(workspace, RUN, 2 + artifacts::PACK_STEPS + criterion)?;
@@ -210,7 +217,9 @@ fn benches(workspace: &Workspace, name: Option<&str>) -> Result<()> {
     for bench in before {
         program::shown(testbed_command(workspace, "release", "bench").arg(bench.name))?;
     }
-    become_testbed(workspace, "release", "bench", &[last.name.to_owned()])
+    // Arguments come after a name, so there is only one bench then.
+    let arguments = [&[last.name.to_owned()], arguments].concat();
+    become_testbed(workspace, "release", "bench", &arguments)
 }
 
 /// Replaces this process: Ctrl-C, the exit status and the terminal are then the testbed's own, with nobody between.

@@ -17,7 +17,8 @@ pub(super) const ROUTE: &str = "x-route";
 /// The reply's header that tells what a filter has left of headers that only the mesh may set.
 pub(super) const STRAY: &str = "x-stray";
 /// What it is made of.
-pub(super) const STRAY_FORMAT: &str = "%REQ(x-kilocard-stray)%%REQ(x-envoy-max-retries)%";
+pub(super) const STRAY_FORMAT: &str =
+    "%REQ(x-kilocard-stray)%%REQ(x-envoy-max-retries)%%REQ(x-gateway-destination-endpoint)%";
 
 /// That the variant does what it is measured for.
 pub(super) async fn verify(proxy: &Proxy) -> Result<()> {
@@ -39,11 +40,12 @@ pub(super) async fn verify(proxy: &Proxy) -> Result<()> {
     for (field, value, allowed) in values() {
         let mut headers = good();
         headers.retain(|(name, _)| *name != field);
-        let method = if field == ":path" { value.as_str() } else { METHOD };
+        let shown = String::from_utf8_lossy(&value);
+        let method = if field == ":path" { &shown } else { METHOD };
         if field != ":path" {
-            headers.push((field, value.as_bytes()));
+            headers.push((field, &value));
         }
-        expect(proxy, method, &headers, allowed, &format!("{field} {value:?}")).await?;
+        expect(proxy, method, &headers, allowed, &format!("{field} {shown:?}")).await?;
     }
     for (field, allowed) in ABSENT {
         let mut headers = good();
@@ -82,6 +84,7 @@ async fn strips(proxy: &Proxy) -> Result<()> {
     let mut headers = good();
     headers.push(("x-kilocard-stray", b"forged"));
     headers.push(("x-envoy-max-retries", b"200"));
+    headers.push(("x-gateway-destination-endpoint", b"127.0.0.1:forged"));
     let reply = send(proxy, METHOD, &headers).await?;
     let left = reply.headers.get(STRAY).map(http::HeaderValue::as_bytes);
     let left = left.unwrap_or_default();
@@ -129,21 +132,27 @@ const ABSENT: [(&str, bool); 5] = [
 ];
 
 /// Headers that may come once.
-const TWICE: [(&str, &str, &str); 3] = [
+const TWICE: [(&str, &str, &str); 5] = [
+    ("x-tenant-id", "a", "b"),
+    ("x-priority", "P0", "P1"),
     ("x-model", "minilm", "minilm"),
     ("x-user-id", "ada", "bob"),
     ("x-model-version", "v1", "v2"),
 ];
 
 /// Values on both sides of the lines that `kilocard_policy` draws, and whether they pass. Of `:path` it is the method.
-fn values() -> impl Iterator<Item = (&'static str, String, bool)> {
+fn values() -> impl Iterator<Item = (&'static str, Vec<u8>, bool)> {
     let fixed = FIXED
         .iter()
-        .map(|(field, value, allowed)| (*field, (*value).to_owned(), *allowed));
+        .map(|(field, value, allowed)| (*field, value.as_bytes().to_vec(), *allowed));
     let sized = SIZED
         .iter()
-        .map(|(field, bytes, allowed)| (*field, "a".repeat(*bytes), *allowed));
-    fixed.chain(sized)
+        .map(|(field, bytes, allowed)| (*field, b"a".repeat(*bytes), *allowed));
+    let raw = [
+        ("x-note", b"caf\xe9".to_vec(), false),
+        ("x-user-id", b"\xff\xfe".to_vec(), false),
+    ];
+    fixed.chain(sized).chain(raw)
 }
 
 const FIXED: &[(&str, &str, bool)] = &[
@@ -160,6 +169,14 @@ const FIXED: &[(&str, &str, bool)] = &[
     ("grpc-timeout", "99999999H", true),
     ("grpc-timeout", "10", false),
     ("grpc-timeout", "123456789S", false),
+    ("grpc-encoding", "gzip", true),
+    ("grpc-encoding", "gzip,identity", false),
+    ("grpc-encoding", "", false),
+    ("grpc-accept-encoding", "identity,deflate , gzip", true),
+    ("grpc-accept-encoding", "identity,,gzip", false),
+    ("grpc-accept-encoding", "GZIP", false),
+    ("grpc-status", "0", false),
+    ("grpc-previous-rpc-attempts", "1", true),
     ("x-canary-weight", "100", true),
     ("x-canary-weight", "101", false),
     ("x-canary-weight", "0x10", false),
@@ -167,7 +184,56 @@ const FIXED: &[(&str, &str, bool)] = &[
     ("x-model", "absent", false),
     ("x-model-version", "v2", true),
     ("x-model-version", "", false),
+    ("x-model-version", "v2.", false),
     ("x-note", "a\tb", false),
+    ("x-note", "a ~b", true),
+    ("x-note-bin", "AAEC", true),
+    ("x-note-bin", "AA", true),
+    ("x-note-bin", "AA==", true),
+    ("x-note-bin", "AAEC,AA", true),
+    ("x-note-bin", "AAECA", false),
+    ("x-note-bin", "AA=", false),
+    ("x-note-bin", "A_-C", false),
+    ("x-note!", "a", false),
+    ("x-gpu-affinity", "gpu0:high", true),
+    ("x-gpu-affinity", "any", true),
+    ("x-gpu-affinity", "gpu00", false),
+    ("x-gpu-affinity", "gpu0:huge", false),
+    ("x-trace-id", "0af76519-16cd", true),
+    ("x-trace-id", "0af7651", false),
+    (
+        "traceparent",
+        "00-00000000000000000000000000000000-b7ad6b7169203331-01",
+        false,
+    ),
+    (
+        "traceparent",
+        "ff-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        false,
+    ),
+    (
+        "traceparent",
+        "00-0AF7651916CD43DD8448EB211C80319C-b7ad6b7169203331-01",
+        false,
+    ),
+    (
+        "traceparent",
+        "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-x",
+        false,
+    ),
+    (
+        "traceparent",
+        "01-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-x",
+        true,
+    ),
+    ("x-priority", "P2", true),
+    ("x-priority", "p2", false),
+    ("x-priority", "P3", false),
+    ("x-sla", "gold", true),
+    ("x-sla", "gold!", false),
+    ("x-tenant-id", "team-a", true),
+    ("x-tenant-id", "team a", false),
+    ("x-session-id", "", false),
     ("x-user-id", "spiffe://mesh.example/ns/a+b=", true),
     ("x-user-id", "a b", false),
     ("x-user-id", "", false),
@@ -176,6 +242,8 @@ const FIXED: &[(&str, &str, bool)] = &[
 const SIZED: &[(&str, usize, bool)] = &[
     ("x-user-id", 128, true),
     ("x-user-id", 129, false),
+    ("x-trace-id", 64, true),
+    ("x-trace-id", 65, false),
     ("x-note", 4096, true),
     ("x-note", 4097, false),
 ];

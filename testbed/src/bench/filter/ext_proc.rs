@@ -8,6 +8,7 @@ use crate::process::Process;
 use anyhow::{Context, Result, anyhow};
 use clap::Args;
 use kilocard_policy::config::{FilterConfig, Violation};
+use kilocard_policy::record::Record;
 use kilocard_policy::{Policy, Refusal, RequestView, Route, Verdict, headers};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -29,10 +30,14 @@ use wire::external_processor_server::{ExternalProcessor, ExternalProcessorServer
 use wire::header_value_option::HeaderAppendAction;
 use wire::processing_request::Request as Asked;
 use wire::processing_response::Response as Answer;
+use wire::value::Kind;
 use wire::{
     CommonResponse, GrpcStatus, HeaderMutation, HeaderValue, HeaderValueOption, HeadersResponse, HttpHeaders,
-    HttpStatus, ImmediateResponse, ProcessingRequest, ProcessingResponse,
+    HttpStatus, ImmediateResponse, ProcessingRequest, ProcessingResponse, Struct, Value,
 };
+
+/// The namespace of its dynamic metadata.
+pub(super) const METADATA: &str = "kilocard";
 
 /// The server as a process of its own, so that its CPU can be told from the generator's.
 #[derive(Args, Clone, Debug)]
@@ -113,24 +118,32 @@ fn decide(policy: &Policy, asked: &HttpHeaders) -> ProcessingResponse {
         .iter()
         .map(|header| (header.key.as_bytes(), header.raw_value.as_slice()))
         .collect();
-    let answer = match policy.decide(&RequestView::new(&pairs), fastrand::u64(..)).verdict {
+    let decision = policy.decide(&RequestView::new(&pairs), fastrand::u64(..));
+    let record = Record::of(policy.revision(), &decision).to_string();
+    let answer = match &decision.verdict {
         Verdict::Pass => Answer::RequestHeaders(forward(&pairs, None)),
-        Verdict::Route(route) => Answer::RequestHeaders(forward(&pairs, Some(&route))),
-        Verdict::Refuse(refusal) => Answer::ImmediateResponse(refuse(&refusal)),
+        Verdict::Route(route) => Answer::RequestHeaders(forward(&pairs, Some(route))),
+        Verdict::Refuse(refusal) => Answer::ImmediateResponse(refuse(refusal)),
     };
     ProcessingResponse {
         response: Some(answer),
-        dynamic_metadata: None,
+        dynamic_metadata: Some(metadata(record)),
     }
+}
+
+/// `{kilocard: {decision: RECORD}}`: what the filter leaves as filter state, for the access log.
+fn metadata(record: String) -> Struct {
+    let entry = |name: &str, kind| Struct {
+        fields: [(name.to_owned(), Value { kind: Some(kind) })].into(),
+    };
+    let decision = entry("decision", Kind::StringValue(record));
+    entry(METADATA, Kind::StructValue(decision))
 }
 
 fn forward(pairs: &[(&[u8], &[u8])], route: Option<&Route<'_>>) -> HeadersResponse {
     let internal = pairs.iter().filter(|(name, _)| headers::is_internal(name));
     let mutation = HeaderMutation {
-        set_headers: route
-            .map(|route| set(headers::ROUTE, route.route_key))
-            .into_iter()
-            .collect(),
+        set_headers: route.map(marks).unwrap_or_default(),
         remove_headers: internal
             .map(|(name, _)| String::from_utf8_lossy(name).into_owned())
             .collect(),
@@ -142,6 +155,14 @@ fn forward(pairs: &[(&[u8], &[u8])], route: Option<&Route<'_>>) -> HeadersRespon
             clear_route_cache: true,
         }),
     }
+}
+
+/// The headers that carry a decision on.
+fn marks(route: &Route<'_>) -> Vec<HeaderValueOption> {
+    let mut marks = vec![set(headers::ROUTE, route.route_key)];
+    marks.extend(route.gpu.as_ref().map(|wish| set("x-kilocard-gpu", &wish.subset)));
+    marks.extend(route.tag.as_ref().map(|tag| set("x-kilocard-tag", tag)));
+    marks
 }
 
 fn refuse(refusal: &Refusal<'_>) -> ImmediateResponse {

@@ -152,6 +152,7 @@ fn ext_proc() -> Value {
                 "request_body_mode": "NONE", "response_body_mode": "NONE",
                 "request_trailer_mode": "SKIP", "response_trailer_mode": "SKIP",
             },
+            "metadata_options": {"receiving_namespaces": {"untyped": [super::ext_proc::METADATA]}},
             // Without it, x-envoy-* of a client could not be removed.
             "mutation_rules": {"allow_envoy": true},
         },
