@@ -32,9 +32,11 @@ pub(crate) enum Level {
 }
 
 const REQUEST_HEADERS: u32 = 0;
+const RESPONSE_HEADERS: u32 = 2;
 const PLUGIN_CONFIGURATION: u32 = 7;
 const COUNTER: u32 = 0;
 const NOT_FOUND: u32 = 1;
+const CAS_MISMATCH: u32 = 8;
 
 #[link(wasm_import_module = "env")]
 unsafe extern "C" {
@@ -60,6 +62,16 @@ unsafe extern "C" {
         headers_size: usize,
         grpc_status: i32,
     ) -> u32;
+    fn proxy_get_property(path: *const u8, path_size: usize, data: *mut *mut u8, size: *mut usize) -> u32;
+    fn proxy_set_property(path: *const u8, path_size: usize, value: *const u8, value_size: usize) -> u32;
+    fn proxy_get_shared_data(
+        key: *const u8,
+        key_size: usize,
+        data: *mut *mut u8,
+        size: *mut usize,
+        cas: *mut u32,
+    ) -> u32;
+    fn proxy_set_shared_data(key: *const u8, key_size: usize, value: *const u8, value_size: usize, cas: u32) -> u32;
     fn proxy_define_metric(kind: u32, name: *const u8, name_size: usize, id: *mut u32) -> u32;
     fn proxy_increment_metric(id: u32, offset: i64) -> u32;
 }
@@ -133,11 +145,63 @@ pub(crate) fn remove_request_header(name: &[u8]) -> Result<(), HostError> {
 
 /// Sets a header of the request, in place of what is there.
 pub(crate) fn set_request_header(name: &str, value: &str) -> Result<(), HostError> {
+    set_header(REQUEST_HEADERS, name, value)
+}
+
+/// Sets a header of the response, in place of what is there; only while Envoy passes the response's headers on.
+pub(crate) fn set_response_header(name: &str, value: &str) -> Result<(), HostError> {
+    set_header(RESPONSE_HEADERS, name, value)
+}
+
+fn set_header(map: u32, name: &str, value: &str) -> Result<(), HostError> {
     // SAFETY: the host reads the given numbers of bytes at the pointers during the call.
-    let status = unsafe {
-        proxy_replace_header_map_value(REQUEST_HEADERS, name.as_ptr(), name.len(), value.as_ptr(), value.len())
-    };
+    let status = unsafe { proxy_replace_header_map_value(map, name.as_ptr(), name.len(), value.as_ptr(), value.len()) };
     check("replace_header_map_value", status)
+}
+
+/// An attribute of the connection or the request (Envoy, "Attributes"), if it is there. Its segments are separated by 0x00.
+pub(crate) fn property(path: &str) -> Result<Option<Vec<u8>>, HostError> {
+    let (mut data, mut size) = (null_mut(), 0);
+    // SAFETY: the host reads `path.len()` bytes at the pointer, and writes a pointer and a size to live, aligned variables
+    // of those types.
+    let status = unsafe { proxy_get_property(path.as_ptr(), path.len(), &raw mut data, &raw mut size) };
+    if status == NOT_FOUND {
+        return Ok(None);
+    }
+    check("get_property", status)?;
+    // SAFETY: data and size are from a successful call that returns a buffer.
+    Ok(Some(unsafe { take(data, size) }))
+}
+
+/// Leaves a value in the request's filter state, as `wasm.<name>`: access logs and later filters can read it.
+pub(crate) fn set_filter_state(name: &str, value: &str) -> Result<(), HostError> {
+    // SAFETY: the host reads the given numbers of bytes at the pointers during the call.
+    let status = unsafe { proxy_set_property(name.as_ptr(), name.len(), value.as_ptr(), value.len()) };
+    check("set_property", status)
+}
+
+/// A value shared by all VMs of one id, and its generation; no bytes and generation 0 if it is not there.
+pub(crate) fn shared_data(key: &str) -> Result<(Vec<u8>, u32), HostError> {
+    let (mut data, mut size, mut cas) = (null_mut(), 0, 0);
+    // SAFETY: the host reads `key.len()` bytes at the pointer, and writes to live, aligned variables of the right types.
+    let status = unsafe { proxy_get_shared_data(key.as_ptr(), key.len(), &raw mut data, &raw mut size, &raw mut cas) };
+    if status == NOT_FOUND {
+        return Ok((Vec::new(), 0));
+    }
+    check("get_shared_data", status)?;
+    // SAFETY: data and size are from a successful call that returns a buffer.
+    Ok((unsafe { take(data, size) }, cas))
+}
+
+/// Replaces a shared value if its generation is still `cas` (0: whatever it is); whether it did.
+pub(crate) fn swap_shared_data(key: &str, value: &[u8], cas: u32) -> Result<bool, HostError> {
+    // SAFETY: the host reads the given numbers of bytes at the pointers during the call.
+    let status = unsafe { proxy_set_shared_data(key.as_ptr(), key.len(), value.as_ptr(), value.len(), cas) };
+    if status == CAS_MISMATCH {
+        return Ok(false);
+    }
+    check("set_shared_data", status)?;
+    Ok(true)
 }
 
 /// An answer that Envoy gives instead of the upstream.

@@ -1,53 +1,110 @@
-//! Counts decisions by outcome: Envoy counters `wasmcustom.kilocard_decisions.<LABEL>`.
+//! What is counted, as Envoy counters that begin with `wasmcustom.`:
+//! - `kilocard_decisions.<LABEL>`: every request by its outcome;
+//! - `kilocard_reported.<LABEL>`: what would have been refused, were the check not report-only;
+//! - `kilocard_rules.<policy>.<rule>.{refused,reported}`: the same of declared rules;
+//! - `kilocard_shadow.{sent,capped}`: copies.
 //!
-//! The labels are the closed sets of reasons, all defined when the filter is configured, so that no request can make a
-//! new time series and a dashboard sees zeros before the first event.
+//! The labels are closed sets, all defined when the filter is configured, so that no request can make a new time series and
+//! a dashboard sees zeros before the first event.
 
-use kilocard_policy::{Decision, RefusalReason, RouteReason, Verdict};
+use kilocard_policy::{Decision, Finding, Policy, RefusalReason, RouteReason, Stages, Verdict};
 
 use crate::abi::{self, Level};
 
-/// Passed by a filter that does not route.
+/// Passed by a filter that does not route, or undecided by the policy's will.
 const VALIDATED: &str = "VALIDATED";
-/// Answered here because a host call failed.
+/// Not decided, because a host call failed.
 const HOST_ERROR: &str = "HOST_ERROR";
 
-/// The ids of the counters, by label.
+/// A counter, if Envoy has defined it: requests matter more than their count.
+type Id = Option<u32>;
+
+/// The ids of the counters.
 pub(crate) struct Counters {
-    ids: Vec<(&'static str, u32)>,
+    routes: Vec<Id>,
+    refusals: Vec<Id>,
+    reported: Vec<Id>,
+    /// By the label of the rule: refused, reported.
+    rules: Vec<[Id; 2]>,
+    validated: Id,
+    host_error: Id,
+    shadow_sent: Id,
+    shadow_capped: Id,
 }
 
 impl Counters {
-    /// A counter that Envoy does not define is left out, and logged: requests matter more than their count.
-    pub(crate) fn define() -> Self {
-        let routes = RouteReason::ALL.iter().map(|reason| reason.label());
-        let refusals = RefusalReason::ALL.iter().map(|reason| reason.label());
-        let mut ids = Vec::new();
-        for label in routes.chain(refusals).chain([VALIDATED, HOST_ERROR]) {
-            match abi::define_counter(&format!("kilocard_decisions.{label}")) {
-                Ok(id) => ids.push((label, id)),
-                Err(error) => abi::log(Level::Warn, &format!("decisions {label} will not be counted: {error}")),
-            }
+    /// Defines all that these stages of the policy can count.
+    pub(crate) fn define(policy: &Policy, stages: Stages) -> Self {
+        let each = |prefix: &str, labels: &[&str]| {
+            labels
+                .iter()
+                .map(|label| define(&format!("{prefix}.{label}")))
+                .collect()
+        };
+        let routes: Vec<_> = RouteReason::ALL.iter().map(|reason| reason.label()).collect();
+        let refusals: Vec<_> = RefusalReason::ALL.iter().map(|reason| reason.label()).collect();
+        let rule =
+            |label: &String| ["refused", "reported"].map(|what| define(&format!("kilocard_rules.{label}.{what}")));
+        let validates = stages.contains(Stages::VALIDATION);
+        let labels = if validates { policy.rule_labels() } else { &[] };
+        Self {
+            routes: each("kilocard_decisions", &routes),
+            refusals: each("kilocard_decisions", &refusals),
+            reported: each("kilocard_reported", if validates { &refusals } else { &[] }),
+            rules: labels.iter().map(rule).collect(),
+            validated: define(&format!("kilocard_decisions.{VALIDATED}")),
+            host_error: define(&format!("kilocard_decisions.{HOST_ERROR}")),
+            shadow_sent: define("kilocard_shadow.sent"),
+            shadow_capped: define("kilocard_shadow.capped"),
         }
-        Self { ids }
     }
 
     pub(crate) fn count(&self, decision: &Decision<'_>) {
-        self.increment(match &decision.verdict {
-            Verdict::Route(route) => route.reason.label(),
-            Verdict::Pass => VALIDATED,
-            Verdict::Refuse(refusal) => refusal.reason.label(),
-        });
+        match &decision.verdict {
+            Verdict::Pass => increment(self.validated),
+            Verdict::Route(route) => increment(at(&self.routes, RouteReason::ALL, route.reason)),
+            Verdict::Refuse(refusal) => {
+                increment(at(&self.refusals, RefusalReason::ALL, refusal.reason));
+                for violation in &refusal.violations {
+                    increment(self.rule(violation, 0));
+                }
+            }
+        }
+        for finding in &decision.findings {
+            match finding.rule {
+                Some(_) => increment(self.rule(finding, 1)),
+                None => increment(at(&self.reported, RefusalReason::ALL, finding.reason)),
+            }
+        }
+    }
+
+    fn rule(&self, finding: &Finding<'_>, what: usize) -> Id {
+        *self.rules.get(finding.rule?.label)?.get(what)?
     }
 
     pub(crate) fn count_host_error(&self) {
-        self.increment(HOST_ERROR);
+        increment(self.host_error);
     }
 
-    fn increment(&self, label: &str) {
-        if let Some((_, id)) = self.ids.iter().find(|(candidate, _)| *candidate == label) {
-            // Nothing is lost but a count, and a log line a request would cost more than it tells.
-            let _ = abi::increment_counter(*id);
-        }
+    pub(crate) fn count_shadow(&self, sent: bool) {
+        increment(if sent { self.shadow_sent } else { self.shadow_capped });
+    }
+}
+
+fn at<T: PartialEq>(ids: &[Id], all: &[T], wanted: T) -> Id {
+    let index = all.iter().position(|one| *one == wanted)?;
+    *ids.get(index)?
+}
+
+fn define(name: &str) -> Id {
+    abi::define_counter(name)
+        .inspect_err(|error| abi::log(Level::Warn, &format!("{name} will not be counted: {error}")))
+        .ok()
+}
+
+fn increment(id: Id) {
+    if let Some(id) = id {
+        // Nothing is lost but a count, and a log line a request would cost more than it tells.
+        let _ = abi::increment_counter(id);
     }
 }

@@ -6,14 +6,20 @@
 //! proxy_wasm::main! {{ kilocard_filter_host::start(|_| kilocard_filter_host::root("gateway", Stages::ALL)); }}
 //! ```
 //!
-//! Fails closed: a request that could not be read or marked is answered here, never passed on.
+//! Fails closed: a request that could not be read or marked is answered here, never passed on. A filter that only routes
+//! sends it to the stable version instead, where there is only one model.
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod abi;
+mod connection;
 mod counters;
 mod header_map;
+mod log_limit;
+mod names;
+mod peer;
 mod reply;
 mod root;
+mod shadow;
 mod stream;
 
 pub use kilocard_policy::Stages;

@@ -1,21 +1,43 @@
 //! Answers given here instead of by a worker.
 
-use kilocard_policy::{Refusal, headers};
+use kilocard_policy::record::Record;
+use kilocard_policy::{Refusal, RequestView, details, headers};
 
 use crate::abi::{self, HostError, Level, LocalResponse};
+use crate::names;
 
 /// Tells the client why. Envoy picks the form: trailers-only with the gRPC status for a request it takes for gRPC, the
-/// HTTP status and a text otherwise. Its notion is narrower than ours (no parameters after `application/grpc`), so both
-/// statuses are always given.
-pub(crate) fn refuse(refusal: &Refusal<'_>) -> Result<(), HostError> {
+/// HTTP status and a body otherwise; both statuses are always given.
+pub(crate) fn refuse(
+    request: &RequestView<'_>,
+    refusal: &Refusal<'_>,
+    record: &Record<'_>,
+    line: &str,
+) -> Result<(), HostError> {
     let reason = refusal.reason.label();
+    let json;
+    let status;
+    let (body, form) = if is_grpc_to_envoy(request) {
+        status = details::refusal_status(refusal, record);
+        (refusal.message.as_str(), (names::STATUS_DETAILS, status.as_str()))
+    } else {
+        json = details::refusal_json(refusal, record);
+        (json.as_str(), (headers::CONTENT_TYPE, "application/json"))
+    };
     abi::send_local_response(&LocalResponse {
         http_status: refusal.status.http_status(),
         grpc_status: Some(refusal.status.code()),
         details: &format!("kilocard_refused_{reason}"),
-        body: &refusal.message,
-        headers: &[(headers::REASON, reason)],
+        body,
+        headers: &[(headers::REASON, reason), (names::DECISION, line), form],
     })
+}
+
+/// Envoy's own notion, which is narrower than ours: no parameters after `application/grpc`.
+fn is_grpc_to_envoy(request: &RequestView<'_>) -> bool {
+    let mut all = request.headers().iter();
+    let content_type = all.find(|(name, _)| *name == headers::CONTENT_TYPE.as_bytes());
+    content_type.is_some_and(|(_, value)| matches!(value.strip_prefix(b"application/grpc"), Some([] | [b'+', ..])))
 }
 
 /// The filter itself failed. Envoy turns the HTTP status into a gRPC one for a client that speaks gRPC.

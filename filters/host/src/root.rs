@@ -4,13 +4,14 @@ use std::cell::RefCell;
 use std::hash::{BuildHasher, RandomState};
 use std::rc::Rc;
 
-use kilocard_policy::config::{FilterConfig, Violation};
+use kilocard_policy::config::{FilterConfig, Spec, Violation};
 use kilocard_policy::{Policy, Stages};
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::ContextType;
 
 use crate::abi::{self, Level};
 use crate::counters::Counters;
+use crate::log_limit::LogLimit;
 use crate::stream::Stream;
 
 /// The root context of the module `name`, which runs `stages`. Without any stage it refuses every configuration.
@@ -28,6 +29,9 @@ pub(crate) struct Active {
     pub(crate) stages: Stages,
     pub(crate) counters: Counters,
     pub(crate) random: RefCell<fastrand::Rng>,
+    pub(crate) log_limit: RefCell<LogLimit>,
+    /// Whether clients are told the decision record of requests that were forwarded.
+    pub(crate) responses_carry_record: bool,
 }
 
 struct Root {
@@ -49,12 +53,21 @@ impl Root {
         let lines = |violations: Vec<Violation>| violations.iter().map(Violation::to_string).collect::<Vec<_>>();
         let config = FilterConfig::parse(&json).map_err(lines)?;
         let policy = Policy::compile(&config.revision, &config.documents).map_err(lines)?;
-        let random = RefCell::new(fastrand::Rng::with_seed(seed()));
+        let mut specs = config.documents.iter().map(|document| document.spec());
+        let responses_carry_record = specs.any(|spec| match spec {
+            Spec::Mesh(mesh) => mesh
+                .decision_record
+                .as_ref()
+                .is_some_and(|record| record.response_header),
+            _ => false,
+        });
         Ok(Active {
+            counters: Counters::define(&policy, self.stages),
             policy,
             stages: self.stages,
-            counters: Counters::define(),
-            random,
+            random: RefCell::new(fastrand::Rng::with_seed(seed())),
+            log_limit: RefCell::default(),
+            responses_carry_record,
         })
     }
 }

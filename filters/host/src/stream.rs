@@ -2,23 +2,27 @@
 
 use std::rc::Rc;
 
-use kilocard_policy::{Decision, RequestView, Stages, Verdict, headers};
+use kilocard_policy::record::Record;
+use kilocard_policy::{Decision, RequestView, Route, Stages, Verdict, headers};
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::Action;
 
 use crate::abi::{self, HostError, Level};
+use crate::connection::Connection;
 use crate::header_map::{self, MalformedHeaderMap};
-use crate::reply;
 use crate::root::Active;
+use crate::{names, reply, shadow};
 
 /// Holds the policy that was in force when the request began.
 pub(crate) struct Stream {
     active: Option<Rc<Active>>,
+    /// For a header of the response.
+    record: Option<String>,
 }
 
 impl Stream {
     pub(crate) fn new(active: Option<Rc<Active>>) -> Self {
-        Self { active }
+        Self { active, record: None }
     }
 }
 
@@ -32,58 +36,149 @@ impl HttpContext for Stream {
             return Action::Pause;
         };
         match active.process() {
-            Ok(action) => action,
-            Err(failure) => {
-                active.counters.count_host_error();
-                abi::log(Level::Error, &format!("a request failed: {failure}"));
-                reply::fail();
-                Action::Pause
+            Ok(Done::Forwarded(record)) => {
+                self.record = record.filter(|_| active.responses_carry_record);
+                Action::Continue
             }
+            Ok(Done::Answered) => Action::Pause,
+            Err(failure) => active.fail(&failure),
         }
     }
+
+    fn on_http_response_headers(&mut self, _count: usize, _end_of_stream: bool) -> Action {
+        if let Some(record) = &self.record {
+            // The request was served; that the client is not told how is no reason to take the answer away.
+            let _ = abi::set_response_header(names::DECISION, record);
+        }
+        Action::Continue
+    }
+}
+
+/// What became of a request.
+enum Done {
+    /// It goes on; with its record, if something was decided about it.
+    Forwarded(Option<String>),
+    Answered,
 }
 
 impl Active {
     /// Decides, and does what was decided.
-    fn process(&self) -> Result<Action, String> {
+    fn process(&self) -> Result<Done, String> {
         let map = abi::request_headers().map_err(|error| HostError::to_string(&error))?;
         let pairs = header_map::read(&map).map_err(|error| MalformedHeaderMap::to_string(&error))?;
-        let request = RequestView::new(&pairs);
+        let request = RequestView::new(&pairs).from_peer(&Connection);
         let random = self.random.borrow_mut().u64(..);
         let decision = self.policy.decide_stages(self.stages, &request, random);
-        let action = self
+        let done = self
             .act(&decision, &request)
             .map_err(|error| HostError::to_string(&error))?;
         self.counters.count(&decision);
-        Ok(action)
+        self.report(&decision);
+        Ok(done)
     }
 
-    fn act(&self, decision: &Decision<'_>, request: &RequestView<'_>) -> Result<Action, HostError> {
-        let route = match &decision.verdict {
-            Verdict::Refuse(refusal) => {
-                reply::refuse(refusal)?;
-                return Ok(Action::Pause);
-            }
-            Verdict::Pass => None,
-            Verdict::Route(route) => Some(route),
-        };
+    fn act(&self, decision: &Decision<'_>, request: &RequestView<'_>) -> Result<Done, HostError> {
+        let record = Record::of(self.policy.revision(), decision);
+        if let Verdict::Refuse(refusal) = &decision.verdict {
+            let line = record.to_string();
+            leave(&line);
+            reply::refuse(request, refusal, &record, &line)?;
+            return Ok(Done::Answered);
+        }
         for (name, _) in request.headers().iter().filter(|(name, _)| self.strips(name)) {
             abi::remove_request_header(name)?;
         }
-        if let Some(route) = route {
-            // Envoy drops its cached route when a header changes, and so finds the one we mean.
-            abi::set_request_header(headers::ROUTE, route.route_key)?;
+        let Verdict::Route(route) = &decision.verdict else {
+            return Ok(Done::Forwarded(None));
+        };
+        self.mark(route)?;
+        let line = record.to_string();
+        leave(&line);
+        Ok(Done::Forwarded(Some(line)))
+    }
+
+    /// Tells the rest of Envoy, and the worker, what was decided.
+    fn mark(&self, route: &Route<'_>) -> Result<(), HostError> {
+        // Envoy drops its cached route when a header changes, and so finds the one we mean.
+        abi::set_request_header(headers::ROUTE, route.route_key)?;
+        if let Some(wish) = &route.gpu {
+            abi::set_request_header(names::GPU, &wish.subset)?;
         }
-        Ok(Action::Continue)
+        if let Some(tag) = &route.tag {
+            abi::set_request_header(names::TAG, tag)?;
+        }
+        if let Some(copy) = &route.shadow {
+            let sent = shadow::admit(route, copy)?;
+            self.counters.count_shadow(sent);
+            if sent {
+                abi::set_request_header(names::SHADOW, copy.route_key)?;
+            }
+        }
+        Ok(())
     }
 
     /// Validation is the first stage of a chain: all that is named like ours before it is a forgery. A filter that only
-    /// routes may come after others of ours, so it replaces nothing but its own header.
+    /// routes may come after others of ours, so it removes nothing but what it sets itself.
     fn strips(&self, name: &[u8]) -> bool {
         if self.stages.contains(Stages::VALIDATION) {
             headers::is_internal(name)
         } else {
-            name == headers::ROUTE.as_bytes()
+            OWN.iter().any(|own| name == own.as_bytes())
         }
     }
+
+    /// A host call failed. Where validation runs, the request ends here. Where it has run before, the request goes to the
+    /// stable version, if there can be no doubt which one that is.
+    fn fail(&self, failure: &str) -> Action {
+        self.counters.count_host_error();
+        self.log(Level::Error, &format!("a request failed: {failure}"));
+        if !self.stages.contains(Stages::VALIDATION)
+            && let Some(route_key) = self.only_stable()
+            && OWN.iter().all(|own| abi::remove_request_header(own.as_bytes()).is_ok())
+            && abi::set_request_header(headers::ROUTE, route_key).is_ok()
+        {
+            return Action::Continue;
+        }
+        reply::fail();
+        Action::Pause
+    }
+
+    /// The stable version of the only model.
+    fn only_stable(&self) -> Option<&str> {
+        let mut models = self.policy.models();
+        let model = models.next().filter(|_| models.len() == 0)?;
+        Some(model.versions().first()?.route_key())
+    }
+
+    fn report(&self, decision: &Decision<'_>) {
+        if let Some(finding) = decision.findings.first() {
+            let others = decision.findings.len() - 1;
+            let rule = finding
+                .rule
+                .map_or(String::new(), |rule| format!(" by rule {}/{}", rule.policy, rule.name));
+            let line = format!(
+                "report-only: {}{rule} would be refused: {} ({others} more of this request)",
+                finding.reason, finding.message
+            );
+            self.log(Level::Warn, &line);
+        }
+    }
+
+    /// Lines that requests give rise to: at most one a second.
+    fn log(&self, level: Level, line: &str) {
+        let now = abi::current_time_ns().unwrap_or_default();
+        match self.log_limit.borrow_mut().admit(now) {
+            None => {}
+            Some(0) => abi::log(level, line),
+            Some(left_out) => abi::log(level, &format!("{line} ({left_out} lines left out before)")),
+        }
+    }
+}
+
+/// What the routing stage sets on requests.
+const OWN: [&str; 4] = [headers::ROUTE, names::GPU, names::SHADOW, names::TAG];
+
+/// For the access log. A decision holds whether or not it is logged.
+fn leave(record: &str) {
+    let _ = abi::set_filter_state(names::DECISION_STATE, record);
 }
