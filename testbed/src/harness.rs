@@ -10,6 +10,7 @@ pub mod etcd;
 mod reserved_port;
 mod run;
 pub mod static_envoy;
+pub mod static_mesh;
 pub mod upstream;
 pub mod worker;
 

@@ -2,14 +2,12 @@
 
 use anyhow::{Result, ensure};
 use kilocard_proto::inference::ServerReadyRequest;
-use kilocard_testbed::harness::static_envoy::StaticEnvoy;
 use kilocard_testbed::harness::static_envoy::config::{self, Failure, Plugin};
-use kilocard_testbed::harness::upstream::{HOLD, Upstream};
-use kilocard_testbed::install::Install;
+use kilocard_testbed::harness::static_mesh::{StaticMesh, all_to_v1};
+use kilocard_testbed::harness::upstream::HOLD;
 use kilocard_testbed::poll::{self, DEADLINE};
-use kilocard_testbed::raw::{self, Reply};
-use serde_json::{Value, json};
-use std::net::SocketAddr;
+use kilocard_testbed::raw;
+use serde_json::json;
 
 /// A request with this header traps the plugin whose root id is its value.
 const PROVOKE: &str = "x-provoke-trap";
@@ -17,69 +15,20 @@ const OK: Option<i32> = Some(0);
 const INVALID_ARGUMENT: Option<i32> = Some(3);
 const UNAVAILABLE: Option<i32> = Some(14);
 
-fn documents() -> Value {
-    json!([{
-        "api_version": "kilocard/v1", "kind": "RoutingPolicy", "metadata": {"name": "minilm"},
-        "spec": {
-            "model": "minilm", "default": true,
-            "versions": [{"version": "v1", "weight": 100}, {"version": "v2", "weight": 0}],
-        },
-    }])
-}
-
-/// An Envoy with traps in its filters, before two versions.
-struct Mesh {
-    envoy: StaticEnvoy,
-    v1: Upstream,
-    v2: Upstream,
-    _dir: tempfile::TempDir,
-}
-
-impl Mesh {
-    /// `last` is the route of what has no decision.
-    async fn start(plugins: &[Plugin], last: Value) -> Result<Self> {
-        let install = Install::locate()?;
-        let dir = tempfile::tempdir()?;
-        let (v1, v2) = (Upstream::start("v1").await?, Upstream::start("v2").await?);
-        let filters = plugins.iter().map(|plugin| plugin.filter(&install)).collect();
-        let routes = [config::decided("minilm/v1"), config::decided("minilm/v2"), last];
-        let clusters = [
-            config::cluster("minilm/v1", v1.address()),
-            config::cluster("minilm/v2", v2.address()),
-        ];
-        let bootstrap = config::bootstrap(filters, &routes, &clusters);
-        let envoy = StaticEnvoy::start(&install, dir.path(), "traps", &bootstrap).await?;
-        Ok(Self {
-            envoy,
-            v1,
-            v2,
-            _dir: dir,
-        })
-    }
-
-    async fn call(&self, headers: &[(&str, &[u8])]) -> Result<Reply> {
-        call(self.envoy.address(), headers).await
-    }
-
-    /// Requests that reached v1 and v2.
-    fn forwarded(&self) -> (usize, usize) {
-        (self.v1.seen().len(), self.v2.seen().len())
-    }
-}
-
-async fn call(gateway: SocketAddr, headers: &[(&str, &[u8])]) -> Result<Reply> {
-    raw::call(gateway, "ServerReady", headers, &ServerReadyRequest {}).await
+fn trap(root_id: &'static str) -> Plugin {
+    Plugin::new(root_id, "kilocard_trap", &json!([all_to_v1()]))
 }
 
 #[tokio::test]
 async fn a_trap_in_the_gateway_costs_what_is_under_way_and_the_next_requests_are_served() -> Result<()> {
-    let gateway = Plugin::new("kilocard-gateway", "kilocard_trap", &documents());
-    let mut mesh = Mesh::start(&[gateway], config::answer(503, "no version was decided")).await?;
+    let gateway = trap("kilocard-gateway");
+    let mut mesh = StaticMesh::start(&[gateway], config::answer(503, "no version was decided")).await?;
     ensure!(mesh.call(&[]).await?.header("x-upstream") == Some("v1"));
 
     // A stream of the same worker that has its response headers, and waits for the rest.
     let address = mesh.envoy.address();
-    let held = tokio::spawn(async move { call(address, &[(HOLD, b"1")]).await });
+    let held =
+        tokio::spawn(async move { raw::call(address, "ServerReady", &[(HOLD, b"1")], &ServerReadyRequest {}).await });
     poll::until("the held stream to be forwarded", DEADLINE, async || {
         ensure!(mesh.forwarded().0 == 2);
         Ok(())
@@ -111,9 +60,9 @@ async fn a_trap_in_the_gateway_costs_what_is_under_way_and_the_next_requests_are
 
 #[tokio::test]
 async fn while_validation_is_down_nothing_passes_it() -> Result<()> {
-    let validation = Plugin::new("header-validation", "kilocard_trap", &documents()).failing(Failure::Reload("3600s"));
-    let routing = Plugin::new("model-routing", "kilocard_trap", &documents()).failing(Failure::Open);
-    let mesh = Mesh::start(&[validation, routing], config::everything("minilm/v1")).await?;
+    let validation = trap("header-validation").failing(Failure::Reload("3600s"));
+    let routing = trap("model-routing").failing(Failure::Open);
+    let mesh = StaticMesh::start(&[validation, routing], config::everything("minilm/v1")).await?;
     ensure!(mesh.call(&[]).await?.grpc_status == OK);
 
     // The first new VM comes at once, the second only after the back-off.
@@ -138,9 +87,9 @@ async fn while_validation_is_down_nothing_passes_it() -> Result<()> {
 
 #[tokio::test]
 async fn while_routing_is_down_all_goes_to_the_stable_version_and_is_still_validated() -> Result<()> {
-    let validation = Plugin::new("header-validation", "kilocard_trap", &documents());
-    let routing = Plugin::new("model-routing", "kilocard_trap", &documents()).failing(Failure::Open);
-    let mesh = Mesh::start(&[validation, routing], config::everything("minilm/v1")).await?;
+    let validation = trap("header-validation");
+    let routing = trap("model-routing").failing(Failure::Open);
+    let mesh = StaticMesh::start(&[validation, routing], config::everything("minilm/v1")).await?;
     let pin: &[(&str, &[u8])] = &[("x-model-version", b"v2")];
     ensure!(mesh.call(pin).await?.header("x-upstream") == Some("v2"));
 
