@@ -4,7 +4,7 @@ use crate::args::ExplainArgs;
 use crate::failure::Failure;
 use crate::in_force::{self, InForce};
 use crate::outcome::Outcome;
-use crate::request::Request;
+use crate::request::{Request, Sender};
 use crate::shares::Share;
 use kilocard_policy::record::Record;
 use kilocard_policy::{Decision, Finding, Policy, Refusal, RequestView, RouteReason, Stages, Verdict};
@@ -24,18 +24,19 @@ use route::RouteInContext;
 /// [`Failure`] if there are no policies to ask; a refused request is a good outcome.
 pub async fn run(etcd: &EtcdArgs, args: &ExplainArgs) -> Result<Outcome, Failure> {
     let in_force = in_force::load(etcd, &args.files).await?;
-    Ok(explain(
-        &in_force,
-        &Request::new(&args.path, &args.headers),
-        args.random,
-    ))
+    let mut request = Request::new(&args.path, &args.headers);
+    request.sender = Sender {
+        address: args.from,
+        spiffe: args.spiffe.clone(),
+    };
+    Ok(explain(&in_force, &request, args.random))
 }
 
 /// Explains one request.
 pub fn explain(in_force: &InForce, request: &Request, random: Option<u64>) -> Outcome {
     let policy = &in_force.policy;
     let pairs = request.pairs();
-    let view = RequestView::new(&pairs);
+    let view = RequestView::new(&pairs).from_peer(&request.sender);
     let validated = policy.decide_stages(Stages::VALIDATION, &view, 0);
     let valid = !matches!(validated.verdict, Verdict::Refuse(_));
     let decision = policy.decide(&view, random.unwrap_or(0));
@@ -65,8 +66,9 @@ pub fn explain(in_force: &InForce, request: &Request, random: Option<u64>) -> Ou
         let _ = writeln!(explained.text, "  record   {record}");
     }
     let text = format!(
-        "policies    {}\n{}\nvalidation  {validation}\nrouting     {routing}\n\n{}{}",
+        "policies    {}\n{}{}\nvalidation  {validation}\nrouting     {routing}\n\n{}{}",
         in_force.source,
+        request.sender.describe(),
         request.describe(),
         explained.text,
         describe_findings(&decision)
@@ -74,6 +76,7 @@ pub fn explain(in_force: &InForce, request: &Request, random: Option<u64>) -> Ou
     let data = json!({
         "policies": in_force.source,
         "request": request.to_json(),
+        "caller": {"address": request.sender.address, "spiffe": request.sender.spiffe},
         "stages": [
             {"stage": "validation", "result": validation},
             {"stage": "routing", "result": routing.replace(' ', "_")},

@@ -1,13 +1,48 @@
 //! The request that a question is about.
 
-use kilocard_policy::headers;
+use crate::table::printable;
+use kilocard_policy::{Peer, headers};
 use serde_json::{Value, json};
 use std::fmt::Write;
+use std::net::IpAddr;
+
+/// Who sends the request, as far as it was said.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sender {
+    /// The direct peer's address.
+    pub address: Option<IpAddr>,
+    /// The SPIFFE ID that its certificate proves.
+    pub spiffe: Option<String>,
+}
+
+impl Peer for Sender {
+    fn address(&self) -> Option<IpAddr> {
+        self.address
+    }
+
+    fn uri_sans(&self) -> Vec<String> {
+        self.spiffe.iter().cloned().collect()
+    }
+}
+
+impl Sender {
+    /// For people; nothing for nobody in particular.
+    pub fn describe(&self) -> String {
+        let address = self.address.map(|address| address.to_string());
+        let known: Vec<String> = address.into_iter().chain(self.spiffe.clone()).collect();
+        match known.is_empty() {
+            true => String::new(),
+            false => format!("caller      {}\n", printable(&known.join(", "))),
+        }
+    }
+}
 
 /// The request that is explained.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Request {
     headers: Vec<Header>,
+    /// Who sends it.
+    pub sender: Sender,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,9 +1,10 @@
 //! The grammar of the commands that ask policies.
 
-use super::values::parse_header;
+use super::values::{parse_header, parse_spiffe};
 use crate::kind::parse_kind;
 use clap::{Args, ValueEnum};
 use kilocard_policy::config::Kind;
+use std::net::IpAddr;
 
 /// `kilocard get`
 #[derive(Args, Debug)]
@@ -26,6 +27,7 @@ pub struct GetArgs {
   kilocard explain -H 'x-model: minilm' -H 'x-user-id: ada'
   kilocard explain -f policies.yaml -H 'x-model: minilm' -H 'x-model-version: v2'
   kilocard explain -H 'x-model: minilm' --random 0
+  kilocard explain -H 'x-canary-weight: 100' --as spiffe://mesh.example/ns/ops/sa/ada --from 10.0.0.7
 
 Headers are taken as given; those that every gRPC request has are filled in unless given, and shown. The exit code is 0
 for a refused request too: it was explained.")]
@@ -36,6 +38,12 @@ pub struct ExplainArgs {
     /// A request header, `name: value`; repeatable, in order
     #[arg(short = 'H', long = "header", value_name = "HEADER", value_parser = parse_header)]
     pub headers: Vec<(String, String)>,
+    /// The address that the request comes from, for rules about callers
+    #[arg(long, value_name = "ADDRESS")]
+    pub from: Option<IpAddr>,
+    /// The SPIFFE ID that the caller's certificate proves, for rules about callers
+    #[arg(long = "as", value_name = "SPIFFE", value_parser = parse_spiffe)]
+    pub spiffe: Option<String>,
     /// The request's :path
     #[arg(long, default_value = "/inference.GRPCInferenceService/ModelInfer")]
     pub path: String,

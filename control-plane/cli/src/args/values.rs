@@ -48,6 +48,14 @@ pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
         .ok_or_else(wrong)
 }
 
+/// The policy compares it; here it only has to be one at all, so that a slip is not taken for "in no group".
+pub(super) fn parse_spiffe(text: &str) -> Result<String, String> {
+    match text.strip_prefix("spiffe://") {
+        Some(rest) if !rest.is_empty() && !rest.starts_with('/') => Ok(text.to_owned()),
+        _ => Err("a SPIFFE ID is written spiffe://trust-domain/path".to_owned()),
+    }
+}
+
 /// Longest author that a record of the history takes, in characters.
 const MAX_AUTHOR: usize = 128;
 /// Longest reason that a record of the history takes, in characters.
@@ -107,6 +115,14 @@ mod tests {
         assert_eq!(parse_duration("2m"), Ok(Duration::from_secs(120)));
         for wrong in ["", "10", "s", "-1s", "1.5s", "10h", "18446744073709551615s"] {
             assert!(parse_duration(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_caller_is_a_whole_spiffe_id() {
+        assert!(parse_spiffe("spiffe://mesh.example/ns/ops/sa/ada").is_ok());
+        for wrong in ["", "ada", "spiffe://", "spiffe:///ns", "https://mesh.example/ada"] {
+            assert!(parse_spiffe(wrong).is_err(), "{wrong}");
         }
     }
 

@@ -166,3 +166,42 @@ fn control_bytes_are_not_sent_to_the_terminal() {
     assert!(!outcome.text.contains('\u{1b}'), "{:?}", outcome.text);
     assert_eq!(outcome.data["decision"]["action"], "refuse");
 }
+
+#[test]
+fn a_caller_counts_by_who_they_are_and_where_they_come_from() {
+    let documents = [
+        json!({"api_version": "kilocard/v1", "kind": "MeshPolicy", "metadata": {"name": "mesh"}, "spec": {"callers": [
+            {"name": "operators", "spiffe": ["spiffe://mesh.example/ns/ops/*"], "addresses": ["10.0.0.0/8"]}]}}),
+        json!({"api_version": "kilocard/v1", "kind": "RoutingPolicy", "metadata": {"name": "m"}, "spec": {
+            "model": "m", "default": true, "versions": [{"version": "v1", "weight": 100}]}}),
+        json!({"api_version": "kilocard/v1", "kind": "ValidationPolicy", "metadata": {"name": "v"}, "spec": {"rules": [
+            {"name": "debug", "header": "x-debug", "callers": ["operators"]},
+            {"name": "team", "header": "x-team", "required": true, "action": "report"}]}}),
+    ]
+    .map(|document| parse(&document).unwrap());
+    let in_force = InForce {
+        policy: Policy::compile("test", &documents).unwrap(),
+        documents: documents.to_vec(),
+        source: "test".into(),
+        warnings: Vec::new(),
+    };
+    let mut request = Request::new("/a.B/C", &[("x-debug".to_owned(), "1".to_owned())]);
+    let refused = explain(&in_force, &request, None);
+    assert_eq!(refused.data["decision"]["reason"], "CALLER_NOT_ALLOWED");
+    assert_eq!(refused.data["decision"]["violations"][0]["rule"], json!({"policy": "v", "name": "debug"}));
+    let spiffe = Sender {
+        spiffe: Some("spiffe://mesh.example/ns/ops/sa/ada".into()),
+        ..Sender::default()
+    };
+    let address = Sender {
+        address: "10.1.2.3".parse().ok(),
+        ..Sender::default()
+    };
+    for sender in [spiffe, address] {
+        request.sender = sender;
+        let outcome = explain(&in_force, &request, None);
+        assert_eq!(outcome.data["decision"]["route_key"], "m/v1", "{}", outcome.text);
+        assert!(outcome.text.contains("caller      "), "{}", outcome.text);
+        assert!(outcome.text.contains("reported and let pass\n  RULE_VIOLATED by rule v/team: "), "{}", outcome.text);
+    }
+}
