@@ -12,10 +12,22 @@ pub struct MeshReport {
     pub policies: Vec<PolicyReport>,
     /// Model versions with their endpoints; sorted by model and version.
     pub clusters: Vec<ClusterReport>,
+    /// What the filters are told of the versions besides the policies.
+    #[serde(default)]
+    pub filter_state: FilterStateReport,
     /// Records under `workers/` or `devices/` that could not be read, each with its reason.
     pub rejected_records: Vec<RejectedRecord>,
     /// Connected proxies; sorted by node id.
     pub nodes: Vec<NodeReport>,
+}
+
+/// Which versions the filters send nothing to now. Both lists hold `<model>/<version>`, sorted.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct FilterStateReport {
+    /// Those that a policy names and no worker serves: their requests take the fallback that the policy says.
+    pub unready: Vec<String>,
+    /// Those that get no copies of requests, since none of their workers has memory to spare.
+    pub saturated: Vec<String>,
 }
 
 /// The control plane itself.
@@ -65,6 +77,9 @@ pub struct EndpointReport {
     pub weight: u32,
     /// Where the weight comes from.
     pub factors: WeightFactors,
+    /// What requests for a GPU may choose it by: `any`, `gpu0`, `memory-high`, `gpu0:high`, `class/<name>`, …
+    #[serde(default)]
+    pub tags: Vec<String>,
 }
 
 /// Why an endpoint weighs what it weighs: `weight = round(card_prior × memory_factor)`, at least 1.

@@ -11,6 +11,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
+use kilocard_policy::config::MeshState;
 use kilocard_xds::snapshot::Snapshot;
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -24,6 +25,8 @@ pub struct Views {
     pub mesh: watch::Receiver<Option<Arc<Mesh>>>,
     /// What is served.
     pub snapshot: watch::Receiver<Option<Arc<Snapshot>>>,
+    /// What it tells the filters of the versions.
+    pub state: watch::Receiver<Arc<MeshState>>,
     /// Connected proxies.
     pub nodes: Nodes,
     /// Counters.
@@ -73,11 +76,9 @@ async fn status(State(views): State<Views>) -> Response {
         .as_deref()
         .map(|s| s.version().to_string())
         .unwrap_or_default();
-    Json(report::report(
-        &mesh,
-        &views.health,
+    let given = report::Given {
         snapshot_version,
-        views.nodes.report(),
-    ))
-    .into_response()
+        state: views.state.borrow().clone(),
+    };
+    Json(report::report(&mesh, &views.health, given, views.nodes.report())).into_response()
 }

@@ -1,7 +1,8 @@
 //! Which policy documents are in force. Pure.
 //!
 //! A document is admitted when it is valid alone and together with all others in force. One that is not leaves the last
-//! good document of its key in force; a key that is deleted takes its document with it. Which document of a conflicting
+//! good document of its key in force. A key that is deleted takes its document with it, unless others in force refer to
+//! what it declares: the filter would refuse them without it, so it stays until they go too. Which document of a conflicting
 //! pair wins depends on which was in force first, so that knowledge must outlive this process: [`Admission::recover`]
 //! takes it from the verdicts that stand in etcd and from etcd's history.
 
@@ -11,7 +12,7 @@ use kilocard_policy::Policy;
 use kilocard_policy::config::{self, Document, MAX_DOCUMENTS, MAX_FILTER_CONFIG_BYTES, Spec, Violation};
 use kilocard_registry::layout::PolicyId;
 use kilocard_registry::policy_status::{PolicyError, PolicyState, PolicyStatus};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// What the filter's configuration takes besides its documents and what it says of their versions: the revision, names of
@@ -58,7 +59,7 @@ impl Admission {
         statuses: &BTreeMap<PolicyId, RecordedStatus>,
     ) -> Vec<Wanted> {
         served(candidates, statuses)
-            .filter(|(candidate, wanted)| candidate.revision != wanted.revision)
+            .filter(|(candidate, wanted)| candidate.is_none_or(|candidate| candidate.revision != wanted.revision))
             .map(|(_, wanted)| wanted)
             .collect()
     }
@@ -73,7 +74,7 @@ impl Admission {
     ) {
         let mut served_before = BTreeMap::new();
         for (candidate, Wanted { id, revision }) in served(candidates, statuses) {
-            if candidate.revision == revision {
+            if let Some(candidate) = candidate.filter(|candidate| candidate.revision == revision) {
                 served_before.insert(id, candidate.clone());
             } else if let Some(Some(document)) = past.get(&id) {
                 served_before.insert(id, document.clone());
@@ -91,11 +92,11 @@ impl Admission {
 
     /// Judges the documents as they stand now.
     pub fn judge(&mut self, candidates: &BTreeMap<PolicyId, Candidate>) {
-        if self.in_force.keys().any(|id| !candidates.contains_key(id)) {
-            Arc::make_mut(&mut self.in_force).retain(|id, _| candidates.contains_key(id));
-        }
+        // Before the others, for which it may make room; and after them, since what held a deleted one may be gone.
+        self.retire(candidates);
         self.lost.retain(|id, _| candidates.contains_key(id));
         let mut refused = self.admit(candidates);
+        self.retire(candidates);
         self.lost.retain(|id, _| !self.in_force.contains_key(id));
         let verdicts = candidates.iter().map(|(id, candidate)| {
             let mut errors = refused.remove(id).unwrap_or_default();
@@ -119,7 +120,31 @@ impl Admission {
                 },
             )
         });
-        self.verdicts = Arc::new(verdicts.collect());
+        let held = self.in_force.iter().filter(|(id, _)| !candidates.contains_key(id));
+        let held = held.map(|(id, policy)| (id.clone(), held_status(policy.revision)));
+        self.verdicts = Arc::new(verdicts.chain(held).collect());
+    }
+
+    /// Takes out of force what has been deleted, all at once or, where that is not possible, whatever can go.
+    fn retire(&mut self, candidates: &BTreeMap<PolicyId, Candidate>) {
+        let deleted = |id: &&PolicyId| !candidates.contains_key(*id);
+        let deleted: BTreeSet<PolicyId> = self.in_force.keys().filter(deleted).cloned().collect();
+        if deleted.is_empty() || self.try_without(&deleted) {
+            return;
+        }
+        for id in deleted {
+            self.try_without(&BTreeSet::from([id]));
+        }
+    }
+
+    /// Takes these out of force if the filter would take the rest; whether it would.
+    fn try_without(&mut self, ids: &BTreeSet<PolicyId>) -> bool {
+        let rest = self.in_force.iter().filter(|(id, _)| !ids.contains(id));
+        let possible = Policy::compile("admission", rest.map(|(_, policy)| &*policy.document)).is_ok();
+        if possible {
+            Arc::make_mut(&mut self.in_force).retain(|id, _| !ids.contains(id));
+        }
+        possible
     }
 
     /// The documents in force.
@@ -217,15 +242,15 @@ impl Admission {
     }
 }
 
-/// What the verdicts in etcd say is being served, for keys that still stand.
+/// What the verdicts in etcd say is being served, with what stands under its key now, if it was not deleted.
 fn served<'a>(
     candidates: &'a BTreeMap<PolicyId, Candidate>,
     statuses: &'a BTreeMap<PolicyId, RecordedStatus>,
-) -> impl Iterator<Item = (&'a Candidate, Wanted)> {
-    candidates.iter().filter_map(|(id, candidate)| {
-        let revision = statuses.get(id)?.status.as_ref()?.serving_revision?;
+) -> impl Iterator<Item = (Option<&'a Candidate>, Wanted)> {
+    statuses.iter().filter_map(|(id, recorded)| {
+        let revision = recorded.status.as_ref()?.serving_revision?;
         Some((
-            candidate,
+            candidates.get(id),
             Wanted {
                 id: id.clone(),
                 revision,
@@ -300,6 +325,21 @@ fn errors(violations: Vec<Violation>) -> Vec<PolicyError> {
         .into_iter()
         .map(|Violation { path, message }| PolicyError { path, message })
         .collect()
+}
+
+/// The verdict on a document that has been deleted and cannot go.
+fn held_status(revision: i64) -> PolicyStatus {
+    let message = "was deleted, but other policies in force refer to what it declares: it stays in force until they no \
+                   longer do; change or delete those, or apply it again";
+    PolicyStatus {
+        state: PolicyState::Rejected,
+        revision,
+        serving_revision: Some(revision),
+        errors: vec![PolicyError {
+            path: String::new(),
+            message: message.to_owned(),
+        }],
+    }
 }
 
 fn lost_error(revision: i64) -> PolicyError {

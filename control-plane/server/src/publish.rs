@@ -3,6 +3,7 @@
 use crate::metrics::Metrics;
 use crate::model::Mesh;
 use crate::snapshot::{BuildOptions, Builder};
+use kilocard_policy::config::MeshState;
 use kilocard_xds::snapshot::Snapshot;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,11 +18,20 @@ const MIN_INTERVAL: Duration = Duration::from_millis(10);
 /// Where snapshots go; `None` until the first mesh.
 pub type Snapshots = watch::Sender<Option<Arc<Snapshot>>>;
 
+/// Where to publish.
+#[derive(Clone, Debug)]
+pub struct Outlets {
+    /// For proxies.
+    pub snapshots: Snapshots,
+    /// What they tell the filters of the versions, for the report.
+    pub state: watch::Sender<Arc<MeshState>>,
+}
+
 /// Builds and publishes until cancelled, or until the source is gone.
 pub async fn run(
     mut mesh: watch::Receiver<Option<Arc<Mesh>>>,
     options: BuildOptions,
-    snapshots: Snapshots,
+    outlets: Outlets,
     metrics: Metrics,
     cancel: CancellationToken,
 ) {
@@ -30,7 +40,7 @@ pub async fn run(
         loop {
             let newest = mesh.borrow_and_update().clone();
             if let Some(newest) = newest {
-                publish(&newest, &mut builder, &snapshots, &metrics);
+                publish(&newest, &mut builder, &outlets, &metrics);
                 tokio::time::sleep(MIN_INTERVAL).await;
             }
             let due = async {
@@ -49,13 +59,21 @@ pub async fn run(
 }
 
 /// False when the mesh makes no difference to proxies.
-fn publish(mesh: &Mesh, builder: &mut Builder, snapshots: &Snapshots, metrics: &Metrics) -> bool {
+fn publish(mesh: &Mesh, builder: &mut Builder, outlets: &Outlets, metrics: &Metrics) -> bool {
     let begun = Instant::now();
     let snapshot = builder.build(mesh, begun);
     metrics.rebuild_seconds.observe(begun.elapsed().as_secs_f64());
     metrics.describe(mesh);
     let version = snapshot.version();
-    let pushed = snapshots.send_if_modified(|current| {
+    let state = builder.state();
+    outlets.state.send_if_modified(|current| {
+        let changed = !Arc::ptr_eq(current, state);
+        if changed {
+            *current = Arc::clone(state);
+        }
+        changed
+    });
+    let pushed = outlets.snapshots.send_if_modified(|current| {
         let changed = current.as_deref().is_none_or(|current| current.version() != version);
         if changed {
             *current = Some(Arc::new(snapshot));
@@ -76,31 +94,40 @@ mod tests {
     use crate::snapshot::tests::{mesh, options};
     use crate::source::Health;
 
+    type Published = watch::Receiver<Option<Arc<Snapshot>>>;
+
+    fn outlets() -> (Outlets, Published, watch::Receiver<Arc<MeshState>>) {
+        let (snapshots, published) = watch::channel(None);
+        let (state, told) = watch::channel(Arc::default());
+        (Outlets { snapshots, state }, published, told)
+    }
+
     #[tokio::test]
     async fn a_mesh_is_published_once_and_again_only_when_proxies_would_notice() {
-        let (snapshots, mut published) = watch::channel(None);
+        let (outlets, mut published, told) = outlets();
         let metrics = Metrics::default();
         let (mut builder, first) = (Builder::new(options()), mesh());
-        assert!(publish(&first, &mut builder, &snapshots, &metrics));
+        assert!(publish(&first, &mut builder, &outlets, &metrics));
         assert!(published.borrow_and_update().is_some());
+        assert_eq!(told.borrow().unready, ["minilm/v2"]);
 
         let mut same = first.clone();
         same.rejected = Arc::new([("/kilocard/v1/workers/x".into(), "no reason".into())].into());
-        assert!(!publish(&same, &mut builder, &snapshots, &metrics));
+        assert!(!publish(&same, &mut builder, &outlets, &metrics));
         assert!(!published.has_changed().unwrap());
 
         let mut less = first;
         less.workers = Arc::default();
-        assert!(publish(&less, &mut builder, &snapshots, &metrics));
+        assert!(publish(&less, &mut builder, &outlets, &metrics));
         assert_eq!(metrics.pushes.get(), 2);
     }
 
     #[tokio::test]
     async fn builds_that_change_nothing_do_not_follow_one_another_without_a_pause() {
         let (meshes, receiver) = watch::channel(Some(Arc::new(mesh())));
-        let (snapshots, _published) = watch::channel(None);
+        let (outlets, _published, _told) = outlets();
         let (metrics, cancel, begun) = (Metrics::default(), CancellationToken::new(), Instant::now());
-        let task = tokio::spawn(run(receiver, options(), snapshots, metrics.clone(), cancel.clone()));
+        let task = tokio::spawn(run(receiver, options(), outlets, metrics.clone(), cancel.clone()));
         for _ in 0..200 {
             meshes.send_replace(Some(Arc::new(mesh())));
             tokio::time::sleep(Duration::from_micros(500)).await;
@@ -119,12 +146,12 @@ mod tests {
     #[tokio::test]
     async fn nothing_is_published_before_the_first_mesh() {
         let (sender, receiver) = watch::channel(None);
-        let (snapshots, published) = watch::channel(None);
+        let (outlets, published, _told) = outlets();
         drop(sender);
         run(
             receiver,
             options(),
-            snapshots,
+            outlets,
             Metrics::default(),
             CancellationToken::new(),
         )

@@ -4,13 +4,14 @@ use crate::admin::{self, Views};
 use crate::ads::Ads;
 use crate::config::Config;
 use crate::metrics::Metrics;
-use crate::publish;
+use crate::publish::{self, Outlets};
 use crate::source::Health;
 use crate::source::etcd::EtcdSource;
 use crate::status::writer::StatusWriter;
 use serde::Serialize;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -74,13 +75,18 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), ServeErr
     let (health, metrics, tasks) = (Health::default(), Metrics::default(), TaskTracker::new());
     let (source, feeds) = EtcdSource::new(args.etcd.clone(), config.layout.clone(), health.clone());
     let (snapshots, snapshot) = watch::channel(None);
+    let (states, state) = watch::channel(Arc::default());
+    let outlets = Outlets {
+        snapshots,
+        state: states,
+    };
     let ads = Ads::new(snapshot.clone(), stop.clone());
     tasks.spawn(source.run(stop.clone()));
     tasks.spawn(StatusWriter::new(args.etcd, config.layout).run(feeds.book, stop.clone()));
     tasks.spawn(publish::run(
         feeds.mesh.clone(),
         config.build,
-        snapshots,
+        outlets,
         metrics.clone(),
         stop.clone(),
     ));
@@ -90,6 +96,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), ServeErr
         health,
         mesh: feeds.mesh,
         snapshot,
+        state,
         nodes: ads.nodes(),
         metrics,
     };

@@ -3,18 +3,34 @@
 use crate::model::Mesh;
 use crate::snapshot::placement::place;
 use crate::source::Health;
+use kilocard_policy::config::MeshState;
 use kilocard_registry::report::{
-    ClusterReport, ControlPlaneReport, EndpointReport, MeshReport, NodeReport, PolicyReport, RejectedRecord,
+    ClusterReport, ControlPlaneReport, EndpointReport, FilterStateReport, MeshReport, NodeReport, PolicyReport,
+    RejectedRecord,
 };
+use std::sync::Arc;
+
+/// What proxies were given last.
+#[derive(Clone, Debug, Default)]
+pub struct Given {
+    /// Content hash of the snapshot.
+    pub snapshot_version: String,
+    /// What it tells the filters of the versions.
+    pub state: Arc<MeshState>,
+}
 
 /// The report as of now.
-pub fn report(mesh: &Mesh, health: &Health, snapshot_version: String, nodes: Vec<NodeReport>) -> MeshReport {
+pub fn report(mesh: &Mesh, health: &Health, given: Given, nodes: Vec<NodeReport>) -> MeshReport {
     MeshReport {
         control_plane: ControlPlaneReport {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             etcd_connected: health.is_connected(),
             etcd_revision: health.revision.get(),
-            snapshot_version,
+            snapshot_version: given.snapshot_version,
+        },
+        filter_state: FilterStateReport {
+            unready: given.state.unready.clone(),
+            saturated: given.state.saturated.clone(),
         },
         policies: policies(mesh),
         clusters: clusters(mesh),
@@ -54,6 +70,7 @@ fn clusters(mesh: &Mesh) -> Vec<ClusterReport> {
                     address: placed.address.to_string(),
                     weight: placed.weighed.weight,
                     factors: placed.weighed.factors,
+                    tags: placed.tags.to_vec(),
                 })
                 .collect(),
         })
@@ -68,8 +85,16 @@ mod tests {
     #[test]
     fn the_report_shows_what_proxies_are_given() {
         let mut mesh = mesh();
-        mesh.rejected = std::sync::Arc::new([("/kilocard/v1/workers/x".into(), "because".into())].into());
-        let report = report(&mesh, &Health::default(), "v".into(), vec![]);
+        mesh.rejected = Arc::new([("/kilocard/v1/workers/x".into(), "because".into())].into());
+        let state = MeshState {
+            unready: vec!["minilm/v2".into()],
+            saturated: vec![],
+        };
+        let given = Given {
+            snapshot_version: "v".into(),
+            state: Arc::new(state),
+        };
+        let report = report(&mesh, &Health::default(), given, vec![]);
         insta::assert_json_snapshot!(report);
     }
 }

@@ -1,4 +1,5 @@
 use super::*;
+use kilocard_policy::config::{FilterConfig, MeshState};
 use serde_json::json;
 
 fn id(name: &str) -> PolicyId {
@@ -253,11 +254,17 @@ fn a_configuration_at_its_longest_still_fits_when_every_version_is_unready() {
     let length = admission.in_force().values().next().unwrap().bytes;
     let mut admission = Admission::default();
     admission.judge(&many((MAX_FILTER_CONFIG_BYTES - ENVELOPE_BYTES) / (length + 1), 64));
-    let documents: Vec<Document> = admission.in_force().values().map(|policy| Document::clone(&policy.document)).collect();
+    let documents: Vec<Document> = admission
+        .in_force()
+        .values()
+        .map(|policy| Document::clone(&policy.document))
+        .collect();
     let unready = documents.iter().flat_map(|document| match document.spec() {
         Spec::Routing(routing) => {
             let versions = routing.versions.iter();
-            versions.map(|version| format!("{}/{}", routing.model, version.version)).collect()
+            versions
+                .map(|version| format!("{}/{}", routing.model, version.version))
+                .collect()
         }
         _ => Vec::new(),
     });
@@ -271,6 +278,97 @@ fn a_configuration_at_its_longest_still_fits_when_every_version_is_unready() {
         state,
     };
     let json = serde_json::to_vec(&config).unwrap();
-    assert!(json.len() > MAX_FILTER_CONFIG_BYTES - 2 * length, "{} bytes", json.len());
+    assert!(
+        json.len() > MAX_FILTER_CONFIG_BYTES - 2 * length,
+        "{} bytes",
+        json.len()
+    );
     assert_eq!(FilterConfig::parse(&json).unwrap().state, config.state);
+}
+
+fn classes_and_a_policy_that_asks_for_one() -> BTreeMap<PolicyId, Candidate> {
+    let mesh = json!({
+        "api_version": "kilocard/v1", "kind": "MeshPolicy", "metadata": {"name": "mesh"},
+        "spec": {"gpu_classes": [{"name": "hopper", "select": {"archs": ["hopper"]}}]},
+    });
+    let routing = json!({
+        "api_version": "kilocard/v1", "kind": "RoutingPolicy", "metadata": {"name": "m"},
+        "spec": {"model": "m", "gpu": {"class": "hopper"}, "versions": [{"version": "v1", "weight": 100}]},
+    });
+    let candidate = |revision, document: serde_json::Value| Candidate {
+        revision,
+        json: document.to_string().into_bytes().into(),
+    };
+    BTreeMap::from([
+        (PolicyId::new("MeshPolicy", "mesh"), candidate(1, mesh)),
+        (id("m"), candidate(2, routing)),
+    ])
+}
+
+#[test]
+fn what_others_refer_to_stays_in_force_when_it_is_deleted_until_they_go_too() {
+    let (mut candidates, mesh) = (
+        classes_and_a_policy_that_asks_for_one(),
+        PolicyId::new("MeshPolicy", "mesh"),
+    );
+    let mut admission = Admission::default();
+    admission.judge(&candidates);
+    assert_eq!(admission.in_force().len(), 2);
+    let document = candidates.remove(&mesh).unwrap();
+    admission.judge(&candidates);
+    assert_eq!(admission.in_force().len(), 2);
+    let verdict = &admission.verdicts()[&mesh];
+    assert_eq!(
+        (verdict.state, verdict.serving_revision),
+        (PolicyState::Rejected, Some(1))
+    );
+    assert!(verdict.errors[0].message.contains("was deleted"), "{verdict:?}");
+
+    // Another process knows it from the verdict, and takes it from etcd's history.
+    let recorded = |(id, status): (&PolicyId, &PolicyStatus)| {
+        let status = Some(status.clone());
+        (id.clone(), RecordedStatus { modified: 3, status })
+    };
+    let statuses = admission.verdicts().iter().map(recorded).collect();
+    let wanted = Admission::wanted(&candidates, &statuses);
+    assert_eq!(
+        wanted,
+        [Wanted {
+            id: mesh.clone(),
+            revision: 1
+        }]
+    );
+    let mut next = Admission::default();
+    next.recover(
+        &candidates,
+        &statuses,
+        &BTreeMap::from([(mesh.clone(), Some(document))]),
+    );
+    next.judge(&candidates);
+    assert_eq!(next.in_force(), admission.in_force());
+    assert_eq!(next.verdicts(), admission.verdicts());
+
+    candidates.clear();
+    admission.judge(&candidates);
+    assert!(admission.in_force().is_empty() && admission.verdicts().is_empty());
+}
+
+#[test]
+fn what_was_deleted_goes_once_nobody_refers_to_it() {
+    let (mut candidates, mesh) = (
+        classes_and_a_policy_that_asks_for_one(),
+        PolicyId::new("MeshPolicy", "mesh"),
+    );
+    let mut admission = Admission::default();
+    admission.judge(&candidates);
+    candidates.remove(&mesh);
+    admission.judge(&candidates);
+    let other = Candidate {
+        revision: 4,
+        json: document("m", "m", false),
+    };
+    candidates.insert(id("m"), other);
+    admission.judge(&candidates);
+    assert_eq!(admission.in_force().keys().collect::<Vec<_>>(), [&id("m")]);
+    assert_eq!(admission.verdicts().len(), 1);
 }
