@@ -62,9 +62,9 @@ impl Counters {
     pub(crate) fn count(&self, decision: &Decision<'_>) {
         match &decision.verdict {
             Verdict::Pass => increment(self.validated),
-            Verdict::Route(route) => increment(at(&self.routes, RouteReason::ALL, route.reason)),
+            Verdict::Route(route) => increment(at(&self.routes, RouteReason::ALL, &route.reason)),
             Verdict::Refuse(refusal) => {
-                increment(at(&self.refusals, RefusalReason::ALL, refusal.reason));
+                increment(at(&self.refusals, RefusalReason::ALL, &refusal.reason));
                 for violation in &refusal.violations {
                     increment(self.rule(violation, 0));
                 }
@@ -73,7 +73,7 @@ impl Counters {
         for finding in &decision.findings {
             match finding.rule {
                 Some(_) => increment(self.rule(finding, 1)),
-                None => increment(at(&self.reported, RefusalReason::ALL, finding.reason)),
+                None => increment(at(&self.reported, RefusalReason::ALL, &finding.reason)),
             }
         }
     }
@@ -91,8 +91,8 @@ impl Counters {
     }
 }
 
-fn at<T: PartialEq>(ids: &[Id], all: &[T], wanted: T) -> Id {
-    let index = all.iter().position(|one| *one == wanted)?;
+fn at<T: PartialEq>(ids: &[Id], all: &[T], wanted: &T) -> Id {
+    let index = all.iter().position(|one| one == wanted)?;
     *ids.get(index)?
 }
 

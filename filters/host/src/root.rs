@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::hash::{BuildHasher, RandomState};
 use std::rc::Rc;
 
-use kilocard_policy::config::{FilterConfig, Spec, Violation};
+use kilocard_policy::config::{Document, FilterConfig, Spec, Violation};
 use kilocard_policy::{Policy, Stages};
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::ContextType;
@@ -53,7 +53,7 @@ impl Root {
         let lines = |violations: Vec<Violation>| violations.iter().map(Violation::to_string).collect::<Vec<_>>();
         let config = FilterConfig::parse(&json).map_err(lines)?;
         let policy = Policy::compile(&config.revision, &config.documents).map_err(lines)?;
-        let mut specs = config.documents.iter().map(|document| document.spec());
+        let mut specs = config.documents.iter().map(Document::spec);
         let responses_carry_record = specs.any(|spec| match spec {
             Spec::Mesh(mesh) => mesh
                 .decision_record

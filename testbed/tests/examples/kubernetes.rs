@@ -95,6 +95,10 @@ fn envoy_gateway_is_given_a_filter_that_starts_and_a_route_for_each_version() ->
 }
 
 #[test]
+#[expect(
+    clippy::print_stderr,
+    reason = "who runs the tests is to know what they did not check"
+)]
 fn every_resource_fits_the_schema_of_its_kind_where_the_schemas_are_at_hand() -> Result<()> {
     let Some(folder) = std::env::var_os("KILOCARD_CRDS") else {
         eprintln!("not checked: KILOCARD_CRDS names no folder of CustomResourceDefinitions; see docs/existing-mesh.md");

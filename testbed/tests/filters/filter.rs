@@ -58,11 +58,11 @@ impl Filter {
 }
 
 /// A ValidationPolicy.
-pub(crate) fn validation(spec: Value) -> Value {
+pub(crate) fn validation(spec: &Value) -> Value {
     json!({"api_version": "kilocard/v1", "kind": "ValidationPolicy", "metadata": {"name": "default"}, "spec": spec})
 }
 
 /// A MeshPolicy.
-pub(crate) fn mesh_policy(spec: Value) -> Value {
+pub(crate) fn mesh_policy(spec: &Value) -> Value {
     json!({"api_version": "kilocard/v1", "kind": "MeshPolicy", "metadata": {"name": "mesh"}, "spec": spec})
 }

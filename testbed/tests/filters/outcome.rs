@@ -79,7 +79,7 @@ async fn a_client_that_speaks_no_grpc_is_told_in_json() -> Result<()> {
 #[tokio::test]
 async fn plain_http_passes_undecided_and_without_forged_headers_where_the_policy_says_so() -> Result<()> {
     let mesh = Filter::Gateway
-        .start(&[validation(json!({"protocols": {"http": "pass"}}))])
+        .start(&[validation(&json!({"protocols": {"http": "pass"}}))])
         .await?;
     let headers: &[(&str, &[u8])] = &[("x-kilocard-route", b"minilm/v2"), ("x-note", b"1")];
     let reply = raw::request(mesh.envoy.address(), (Method::GET, "/healthz"), headers, Bytes::new()).await?;
@@ -95,7 +95,7 @@ async fn plain_http_passes_undecided_and_without_forged_headers_where_the_policy
 #[tokio::test]
 async fn report_only_counts_and_lets_pass_what_routing_does_not_read() -> Result<()> {
     let mesh = Filter::Gateway
-        .start(&[validation(json!({"report_only": "all"}))])
+        .start(&[validation(&json!({"report_only": "all"}))])
         .await?;
     for _ in 0..3 {
         let reply = mesh.call(&[("x-trace-id", b"short")]).await?;
@@ -126,7 +126,7 @@ async fn a_rule_is_counted_by_its_name_whether_it_refuses_or_reports() -> Result
         {"name": "user-required", "header": "x-user-id", "required": true},
         {"name": "no-sql", "header": "x-note", "forbid": ["sql_injection"], "action": "report"},
     ]);
-    let mesh = Filter::Gateway.start(&[validation(json!({"rules": rules}))]).await?;
+    let mesh = Filter::Gateway.start(&[validation(&json!({"rules": rules}))]).await?;
     let refused = mesh.call(&[]).await?;
     ensure!(
         refused.grpc_status == Some(3) && refused.header("x-kilocard-reason") == Some("RULE_VIOLATED"),
@@ -155,8 +155,8 @@ async fn a_rule_is_counted_by_its_name_whether_it_refuses_or_reports() -> Result
 #[tokio::test]
 async fn no_client_gets_into_a_group_of_callers_by_a_header() -> Result<()> {
     let install = Install::locate()?;
-    let group = |addresses: &str| mesh_policy(json!({"callers": [{"name": "operators", "addresses": [addresses]}]}));
-    let rule = validation(json!({"rules": [{"name": "admin", "header": "x-admin", "callers": ["operators"]}]}));
+    let group = |addresses: &str| mesh_policy(&json!({"callers": [{"name": "operators", "addresses": [addresses]}]}));
+    let rule = validation(&json!({"rules": [{"name": "admin", "header": "x-admin", "callers": ["operators"]}]}));
     for (addresses, believed, admitted) in [
         ("127.0.0.0/8", false, true),
         ("10.0.0.0/8", false, false),
@@ -192,7 +192,7 @@ async fn no_client_gets_into_a_group_of_callers_by_a_header() -> Result<()> {
 async fn the_record_is_in_the_access_log_and_on_responses_only_where_the_policy_says_so() -> Result<()> {
     for on in [false, true] {
         let mesh = Filter::Gateway
-            .start(&[mesh_policy(json!({"decision_record": {"response_header": on}}))])
+            .start(&[mesh_policy(&json!({"decision_record": {"response_header": on}}))])
             .await?;
         let reply = mesh.call(&[("x-user-id", b"ada")]).await?;
         let shown = reply.header("x-kilocard-decision").map(str::to_owned);
