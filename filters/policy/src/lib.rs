@@ -25,8 +25,6 @@ pub mod shadow;
 mod caller;
 #[cfg(test)]
 mod fixtures;
-// Allowed until the routing stage asks it.
-#[allow(dead_code)]
 mod gpu;
 mod known;
 mod routing;

@@ -3,19 +3,22 @@
 use std::ops::BitOr;
 
 use crate::caller::CallerGroups;
-use crate::config::{Document, HeaderLimits, Violation};
+use crate::config::{Capture, DecisionRecord, Document, FilterConfig, HeaderLimits, MeshState, Violation};
 use crate::decision::{Decision, Verdict};
+use crate::gpu::Class;
 use crate::request::RequestView;
 use crate::routing;
 use crate::validation::{Checked, Outcome, Validation};
 
 mod model;
+mod rules;
 mod split;
 #[cfg(test)]
 mod tests;
 mod together;
 
 pub use model::{ModelRouting, VersionRouting};
+pub(crate) use rules::Rule;
 pub(crate) use together::{DeclaredRule, Together};
 
 /// Which stages of the decision run.
@@ -62,10 +65,14 @@ pub struct Policy {
     /// By name.
     models: Vec<ModelRouting>,
     default_model: Option<usize>,
+    gpu_classes: Vec<Class>,
+    decision_record: DecisionRecord,
+    capture: Option<Capture>,
 }
 
 impl Policy {
-    /// Compiles documents together. Where two of them contradict, the later one is blamed.
+    /// Compiles documents together, for a mesh in which every version is ready. Where two of them contradict, the later
+    /// one is blamed.
     ///
     /// # Errors
     /// Every contradiction: a document twice, two policies for one model, two defaults, a section twice, a name that no
@@ -74,26 +81,60 @@ impl Policy {
         revision: &str,
         documents: impl IntoIterator<Item = &'a Document>,
     ) -> Result<Self, Vec<Violation>> {
+        Self::compile_in(&MeshState::default(), revision, documents)
+    }
+
+    /// Compiles what the control plane gives to filters.
+    ///
+    /// # Errors
+    /// As [`compile`](Self::compile).
+    pub fn of(config: &FilterConfig) -> Result<Self, Vec<Violation>> {
+        Self::compile_in(&config.state, &config.revision, &config.documents)
+    }
+
+    /// As [`compile`](Self::compile), for a mesh in this state.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn compile_in<'a>(
+        state: &MeshState,
+        revision: &str,
+        documents: impl IntoIterator<Item = &'a Document>,
+    ) -> Result<Self, Vec<Violation>> {
         let together = Together::of(documents)?;
         let callers = CallerGroups::new(together.callers.get().into_iter().flatten());
         let validation = Validation::compile(&together, &callers);
+        let gpu_classes: Vec<_> = together
+            .gpu_classes
+            .get()
+            .into_iter()
+            .flatten()
+            .map(Class::compile)
+            .collect();
+        let shared = model::Shared {
+            classes: &gpu_classes,
+            callers: &callers,
+            state,
+        };
         // A BTreeMap's order is the order that the look-up by name wants.
         let models: Vec<_> = together
             .models
-            .into_values()
-            .map(|declared| ModelRouting::compile(declared.policy))
+            .values()
+            .map(|declared| ModelRouting::compile(declared.policy, &shared))
             .collect();
-        let default_model = models.iter().position(ModelRouting::is_default);
         Ok(Self {
             revision: revision.to_owned(),
             validation,
+            default_model: models.iter().position(ModelRouting::is_default),
             models,
-            default_model,
+            gpu_classes,
+            decision_record: together.decision_record.get().cloned().unwrap_or_default(),
+            capture: together.capture.get().cloned(),
         })
     }
 
-    /// Runs every stage. `random` is uniform over all of `u64`; it is used only for a request that neither pins a
-    /// version nor says who asks.
+    /// Runs every stage. `random` is uniform over all of `u64`; it decides the version of a request that neither pins one
+    /// nor says who asks, and which requests are copied to a shadow.
     pub fn decide<'p>(&'p self, request: &RequestView<'_>, random: u64) -> Decision<'p> {
         self.decide_stages(Stages::ALL, request, random)
     }
@@ -110,7 +151,7 @@ impl Policy {
         let routes = stages.contains(Stages::ROUTING);
         let verdict = match checked.outcome {
             Outcome::Refuse(refusal) => Verdict::Refuse(refusal),
-            Outcome::Proceed(known) if routes => match routing::route(self, &known, random) {
+            Outcome::Proceed(known) if routes => match routing::route(self, request, &known, random) {
                 Ok(route) => Verdict::Route(route),
                 Err(refusal) => Verdict::Refuse(refusal),
             },
@@ -130,6 +171,26 @@ impl Policy {
             return Some(self.validation.check(request, default_model, routes));
         }
         routes.then(|| self.validation.check_for_routing(request))
+    }
+
+    /// Whether this request is in the sample that is captured for a replay. `random` as in [`decide`](Self::decide).
+    pub fn captures(&self, random: u64) -> bool {
+        let capture = self.capture.as_ref();
+        capture.is_some_and(|capture| routing::captures(random, capture.percent))
+    }
+
+    /// Which requests are captured, if any, and what of them is kept as it is.
+    pub fn capture(&self) -> Option<&Capture> {
+        self.capture.as_ref()
+    }
+
+    /// Whether responses carry the decision record.
+    pub fn shows_record(&self) -> bool {
+        self.decision_record.response_header
+    }
+
+    pub(crate) fn gpu_classes(&self) -> &[Class] {
+        &self.gpu_classes
     }
 
     /// The revision it was compiled from.

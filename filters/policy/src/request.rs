@@ -3,12 +3,15 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use crate::cohort::Key;
+
 /// The headers of a request: raw bytes, in order, pseudo-headers included; and who sends it. Names are in lower case, as
 /// HTTP/2 demands (RFC 9113, section 8.2); values may be any bytes.
 #[derive(Clone, Copy)]
 pub struct RequestView<'a> {
     headers: &'a [(&'a [u8], &'a [u8])],
     peer: &'a dyn Peer,
+    replayed: Option<Replayed<'a>>,
 }
 
 impl<'a> RequestView<'a> {
@@ -17,6 +20,7 @@ impl<'a> RequestView<'a> {
         Self {
             headers,
             peer: &Unknown,
+            replayed: None,
         }
     }
 
@@ -30,10 +34,51 @@ impl<'a> RequestView<'a> {
         self.headers
     }
 
+    /// The same request out of a capture.
+    pub(crate) fn replay(self, replayed: Replayed<'a>) -> Self {
+        Self {
+            replayed: Some(replayed),
+            ..self
+        }
+    }
+
+    /// What a capture says of the request besides its headers, if it comes out of one.
+    pub(crate) fn replayed(&self) -> Option<Replayed<'a>> {
+        self.replayed
+    }
+
+    /// Whether of this header's value no more is known than its length and its digest.
+    pub(crate) fn is_hashed(&self, name: &[u8]) -> bool {
+        let hashed = |replayed: Replayed<'_>| replayed.digests.iter().any(|(candidate, _)| *candidate == name);
+        self.replayed.is_some_and(hashed)
+    }
+
+    /// The digest of a header's value: the one that is known in its place, or that of the value.
+    pub(crate) fn key_of(&self, name: &[u8], value: &[u8]) -> Key {
+        let known = self.replayed.and_then(|replayed| {
+            let digests = replayed.digests.iter();
+            digests
+                .filter(|(candidate, _)| *candidate == name)
+                .map(|(_, key)| *key)
+                .next()
+        });
+        known.unwrap_or_else(|| Key::of(value))
+    }
+
     /// Who sends it.
     pub fn peer(&self) -> &'a dyn Peer {
         self.peer
     }
+}
+
+/// What a capture says of a request besides its headers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Replayed<'a> {
+    /// Of the headers whose values it has not kept. In their place stand values of the same length that pass their grammar
+    /// or break it as the true ones did.
+    pub(crate) digests: &'a [(&'a [u8], Key)],
+    /// Whether the caller was one whose `x-canary-weight` counted.
+    pub(crate) may_override: bool,
 }
 
 impl fmt::Debug for RequestView<'_> {

@@ -21,6 +21,8 @@ use crate::known::Known;
 use crate::policy::Together;
 use crate::request::RequestView;
 use crate::rule_index::{RuleIndex, Scope};
+pub(crate) use grammar::decimal;
+
 use findings::Findings;
 use protocol::Protocol;
 use rules::Rules;

@@ -1,3 +1,5 @@
+mod mesh;
+
 use proptest::prelude::*;
 use serde_json::json;
 

@@ -186,7 +186,7 @@ pub(super) fn is_priority(value: &[u8]) -> bool {
 }
 
 /// A decimal number: an optional `-`, digits, and an optional fraction. Neither exponents nor words like `NaN`.
-pub(super) fn decimal(value: &[u8]) -> Option<f64> {
+pub(crate) fn decimal(value: &[u8]) -> Option<f64> {
     const LONGEST: usize = 40;
     let digits = value.strip_prefix(b"-").unwrap_or(value);
     let mut parts = digits.splitn(2, |byte| *byte == b'.');
