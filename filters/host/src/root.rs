@@ -52,7 +52,7 @@ impl Root {
         let json = abi::plugin_configuration().map_err(|error| vec![error.to_string()])?;
         let lines = |violations: Vec<Violation>| violations.iter().map(Violation::to_string).collect::<Vec<_>>();
         let config = FilterConfig::parse(&json).map_err(lines)?;
-        let policy = Policy::compile(&config.revision, &config.documents).map_err(lines)?;
+        let policy = Policy::of(&config).map_err(lines)?;
         let mut specs = config.documents.iter().map(Document::spec);
         let responses_carry_record = specs.any(|spec| match spec {
             Spec::Mesh(mesh) => mesh
