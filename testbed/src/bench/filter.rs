@@ -22,10 +22,11 @@ use anyhow::Result;
 use clap::{Args, ValueEnum as _};
 use generator::OpenLoop;
 use hdrhistogram::Histogram;
-use memory::{Growth, mebibytes};
+use memory::Growth;
 use proxy::Proxy;
 use report::Cell;
 use serde_json::{Value, json};
+use std::path::Path;
 use variant::Variant;
 
 /// Connections to each worker thread of Envoy.
@@ -35,7 +36,7 @@ const CONNECTIONS: u32 = 2;
 #[derive(Args, Clone, Debug)]
 pub struct Filter {
     /// How many rounds; each measures every variant once
-    #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    #[arg(long, default_value_t = 11, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: u32,
     /// Requests of one measurement
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(100..=10_000_000))]
@@ -49,7 +50,7 @@ pub struct Filter {
     /// What to measure; "none" is always there to compare with
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = Variant::value_variants().to_vec())]
     variants: Vec<Variant>,
-    /// Requests that each worker thread of the gateway module gets while its memory is watched; 0 leaves it out
+    /// Requests that the gateway module gets while its memory is watched; 0 leaves it out
     #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(0..=50_000_000))]
     requests_memory: u32,
 }
@@ -78,7 +79,7 @@ impl Filter {
         ));
         let cpu = report::present(&cells);
         let sizes = sizes(&install)?;
-        let memory = self.watch_memory(&proxies).await?;
+        let memory = self.watch_memory(&install, dir.path(), &proxies).await?;
         record(
             "filter",
             &json!({
@@ -127,35 +128,17 @@ impl Filter {
         Ok(cells)
     }
 
-    /// The gateway module's memory over many requests; at the end, what one more worker thread costs with it.
-    async fn watch_memory(&self, proxies: &[Proxy]) -> Result<Value> {
-        let mut growths = Vec::new();
-        if self.requests_memory > 0 {
-            for proxy in proxies.iter().filter(|proxy| proxy.variant() == Variant::Gateway) {
-                let growth = Growth::measure(proxy, self.requests_memory).await?;
-                growth.print();
-                growths.push((proxy.threads(), growth));
-            }
-        }
-        let mut per_thread = Value::Null;
-        if let [(fewer, before), .., (more, after)] = growths.as_slice()
-            && let (Some(before), Some(after)) = (before.end(), after.end())
-            && more > fewer
-        {
-            let each = |fewer_bytes: u64, more_bytes: u64| {
-                mebibytes(more_bytes.saturating_sub(fewer_bytes)) / f64::from(more - fewer)
-            };
-            let (resident, outside) = (
-                each(before.resident, after.resident),
-                each(before.outside_heap(), after.outside_heap()),
-            );
-            say(&format!(
-                "one more worker thread with the gateway module: {resident:.2} MiB resident, of which {outside:.2} outside Envoy's heap"
-            ));
-            per_thread = json!({"resident_mib": resident, "outside_heap_mib": outside});
-        }
-        let growths: Vec<&Growth> = growths.iter().map(|(_, growth)| growth).collect();
-        Ok(json!({"growth": growths, "one_more_worker_thread": per_thread}))
+    /// The gateway module's memory over many requests, and what a worker thread costs with it and without any filter.
+    async fn watch_memory(&self, install: &Install, dir: &Path, proxies: &[Proxy]) -> Result<Value> {
+        let gateway = proxies.iter().find(|proxy| proxy.variant() == Variant::Gateway);
+        let Some(gateway) = gateway.filter(|_| self.requests_memory > 0) else {
+            return Ok(Value::Null);
+        };
+        let growth = Growth::measure(gateway, self.requests_memory).await?;
+        growth.print();
+        let threads = memory::per_thread(install, dir).await?;
+        memory::print_threads(&threads);
+        Ok(json!({"growth": growth, "one_worker_thread": threads}))
     }
 }
 

@@ -2,9 +2,12 @@
 
 use super::generator;
 use super::proxy::{Memory, Proxy};
+use super::variant::Variant;
 use crate::demo::say;
+use crate::install::Install;
 use anyhow::Result;
 use serde::Serialize;
+use std::path::Path;
 
 /// Steps after which the memory is looked at.
 const STEPS: u32 = 4;
@@ -12,10 +15,17 @@ const STEPS: u32 = 4;
 /// Streams under way at a time on each connection.
 const STREAMS: u32 = 16;
 
+/// Envoys of one and of so many worker threads more are compared: the part of one thread is smaller than what two starts of
+/// the same Envoy differ by.
+const MORE_THREADS: u32 = 8;
+
+/// Requests to each worker thread before its memory is compared.
+const WARMING: u32 = 5000;
+
 /// The memory of one Envoy over a load.
 #[derive(Debug, Serialize)]
 pub(super) struct Growth {
-    variant: super::variant::Variant,
+    variant: Variant,
     worker_threads: u32,
     samples: Vec<Sample>,
 }
@@ -28,7 +38,7 @@ struct Sample {
 }
 
 impl Growth {
-    /// Sends so many requests to each worker thread, as fast as it answers.
+    /// Sends so many requests to each worker thread, as fast as they are answered.
     pub(super) async fn measure(proxy: &Proxy, requests_per_thread: u32) -> Result<Self> {
         let mut samples = vec![Sample {
             requests_per_thread: 0,
@@ -49,11 +59,6 @@ impl Growth {
             worker_threads: proxy.threads(),
             samples,
         })
-    }
-
-    /// The last sample.
-    pub(super) fn end(&self) -> Option<Memory> {
-        self.samples.last().map(|sample| sample.memory)
     }
 
     pub(super) fn print(&self) {
@@ -81,12 +86,67 @@ impl Growth {
     }
 }
 
+/// What one worker thread holds, in bytes.
+#[derive(Debug, Serialize)]
+pub(super) struct Thread {
+    variant: Variant,
+    resident: i64,
+    /// Outside of Envoy's heap: V8, code and linear memory, and the stack.
+    outside_heap: i64,
+    /// On Envoy's heap.
+    allocated: i64,
+}
+
+/// What one worker thread holds without a filter and with the gateway module, both under the same load.
+pub(super) async fn per_thread(install: &Install, dir: &Path) -> Result<Vec<Thread>> {
+    let mut threads = Vec::new();
+    for variant in [Variant::None, Variant::Gateway] {
+        let (few, many) = (
+            warmed(install, dir, variant, 1).await?,
+            warmed(install, dir, variant, 1 + MORE_THREADS).await?,
+        );
+        let each = |of: fn(&Memory) -> u64| {
+            of(&many).cast_signed().saturating_sub(of(&few).cast_signed()) / i64::from(MORE_THREADS)
+        };
+        threads.push(Thread {
+            variant,
+            resident: each(|memory| memory.resident),
+            outside_heap: each(Memory::outside_heap),
+            allocated: each(|memory| memory.allocated),
+        });
+    }
+    Ok(threads)
+}
+
+async fn warmed(install: &Install, dir: &Path, variant: Variant, threads: u32) -> Result<Memory> {
+    let dir = tempfile::Builder::new().prefix("memory-").tempdir_in(dir)?;
+    let proxy = Proxy::start(install, dir.path(), variant, threads).await?;
+    generator::saturate(proxy.address(), WARMING * threads, 2 * threads, STREAMS).await?;
+    proxy.memory().await
+}
+
+pub(super) fn print_threads(threads: &[Thread]) {
+    say(&format!(
+        "\nmemory of one worker thread, KiB (of {MORE_THREADS} more than one, after {WARMING} requests each)"
+    ));
+    say("                              resident   outside Envoy's heap   allocated");
+    for thread in threads {
+        say(&format!(
+            "{:<28} {:>9} {:>22} {:>11}",
+            thread.variant.label(),
+            thread.resident / 1024,
+            thread.outside_heap / 1024,
+            thread.allocated / 1024,
+        ));
+    }
+}
+
 fn share(requests: u32, step: u32) -> u32 {
     u32::try_from(u64::from(requests) * u64::from(step) / u64::from(STEPS)).unwrap_or(requests)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
-pub(super) fn mebibytes(bytes: u64) -> f64 {
+fn mebibytes(bytes: u64) -> f64 {
     bytes as f64 / f64::from(1 << 20)
 }
 
