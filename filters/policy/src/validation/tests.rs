@@ -1,3 +1,9 @@
+mod grpc;
+mod inference;
+mod laws;
+mod modes;
+mod rules;
+
 use serde_json::json;
 
 use super::grammar;
@@ -9,13 +15,25 @@ fn one_version() -> Policy {
     policy(&[default_routing("m", &[("v1", 100.0)])])
 }
 
+fn validation_policy(spec: &serde_json::Value) -> serde_json::Value {
+    json!({"api_version": "kilocard/v1", "kind": "ValidationPolicy", "metadata": {"name": "default"}, "spec": spec})
+}
+
+/// No models; one section of a ValidationPolicy.
+fn with_section(name: &str, section: &serde_json::Value) -> Policy {
+    policy(&[validation_policy(&json!({name: section}))])
+}
+
 fn with_limits(limits: &serde_json::Value) -> Policy {
-    policy(&[json!({
-        "api_version": "kilocard/v1",
-        "kind": "ValidationPolicy",
-        "metadata": {"name": "default"},
-        "spec": {"limits": limits},
-    })])
+    with_section("limits", limits)
+}
+
+/// A stock request with the value of one of its headers replaced.
+fn with<'a>(name: &'a str, value: &'a [u8]) -> Vec<(&'a [u8], &'a [u8])> {
+    let mut headers = request(&[]);
+    headers.retain(|(candidate, _)| *candidate != name.as_bytes());
+    headers.push((name.as_bytes(), value));
+    headers
 }
 
 /// A stock request with the value of one of its headers replaced, or the header removed.
