@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::hash::{BuildHasher, RandomState};
 use std::rc::Rc;
 
-use kilocard_policy::config::{Document, FilterConfig, Spec, Violation};
+use kilocard_policy::config::{FilterConfig, Violation};
 use kilocard_policy::{Policy, Stages};
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::ContextType;
@@ -30,8 +30,6 @@ pub(crate) struct Active {
     pub(crate) counters: Counters,
     pub(crate) random: RefCell<fastrand::Rng>,
     pub(crate) log_limit: RefCell<LogLimit>,
-    /// Whether clients are told the decision record of requests that were forwarded.
-    pub(crate) responses_carry_record: bool,
 }
 
 struct Root {
@@ -53,21 +51,12 @@ impl Root {
         let lines = |violations: Vec<Violation>| violations.iter().map(Violation::to_string).collect::<Vec<_>>();
         let config = FilterConfig::parse(&json).map_err(lines)?;
         let policy = Policy::of(&config).map_err(lines)?;
-        let mut specs = config.documents.iter().map(Document::spec);
-        let responses_carry_record = specs.any(|spec| match spec {
-            Spec::Mesh(mesh) => mesh
-                .decision_record
-                .as_ref()
-                .is_some_and(|record| record.response_header),
-            _ => false,
-        });
         Ok(Active {
             counters: Counters::define(&policy, self.stages),
             policy,
             stages: self.stages,
             random: RefCell::new(fastrand::Rng::with_seed(seed())),
             log_limit: RefCell::default(),
-            responses_carry_record,
         })
     }
 }

@@ -37,7 +37,7 @@ impl HttpContext for Stream {
         };
         match active.process() {
             Ok(Done::Forwarded(record)) => {
-                self.record = record.filter(|_| active.responses_carry_record);
+                self.record = record.filter(|_| active.policy.shows_record());
                 Action::Continue
             }
             Ok(Done::Answered) => Action::Pause,
