@@ -12,6 +12,7 @@
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
 )]
 
+pub mod capture;
 pub mod cohort;
 pub mod config;
 pub mod decision;

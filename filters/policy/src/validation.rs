@@ -21,7 +21,7 @@ use crate::known::Known;
 use crate::policy::Together;
 use crate::request::RequestView;
 use crate::rule_index::{RuleIndex, Scope};
-pub(crate) use grammar::decimal;
+pub(crate) use grammar::{decimal, is_binary_value};
 
 use findings::Findings;
 use protocol::Protocol;

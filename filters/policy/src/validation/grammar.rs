@@ -48,7 +48,7 @@ pub(super) fn is_reserved(name: &[u8]) -> bool {
 
 /// The value of a `-bin` header: base64 of the standard alphabet, with or without padding ("Implementations MUST accept
 /// padded and un-padded values"), or several of these with commas between.
-pub(super) fn is_binary_value(value: &[u8]) -> bool {
+pub(crate) fn is_binary_value(value: &[u8]) -> bool {
     value
         .split(|byte| *byte == b',')
         .all(|part| is_base64(part.trim_ascii()))
