@@ -153,7 +153,7 @@ impl Policy {
             Outcome::Refuse(refusal) => Verdict::Refuse(refusal),
             Outcome::Proceed(known) if routes => match routing::route(self, request, &known, random) {
                 Ok(route) => Verdict::Route(route),
-                Err(refusal) => Verdict::Refuse(refusal),
+                Err(refusal) => Verdict::Refuse(*refusal),
             },
             Outcome::Proceed(_) | Outcome::Pass => Verdict::Pass,
         };

@@ -124,17 +124,14 @@ impl<'a> Record<'a> {
     }
 
     fn parts(&self) -> Vec<(&'static str, Cow<'_, str>)> {
-        fn text<'t>(value: &'t Cow<'_, str>) -> Cow<'t, str> {
-            Cow::Borrowed(&**value)
-        }
         let fallback = self.fallback.as_ref();
         let parts = [
             ("v", Some(Cow::Borrowed("1"))),
-            ("rule", self.rule.as_ref().map(text)),
+            ("rule", self.rule.as_deref().map(Cow::Borrowed)),
             ("bucket", self.bucket.map(|bucket| Cow::Owned(bucket.to_string()))),
-            ("version", self.version.as_ref().map(text)),
+            ("version", self.version.as_deref().map(Cow::Borrowed)),
             ("why", self.why.map(|why| Cow::Borrowed(why.label()))),
-            ("gpu", self.gpu.as_ref().map(text)),
+            ("gpu", self.gpu.as_deref().map(Cow::Borrowed)),
             (
                 "fallback",
                 fallback.map(|(from, to)| Cow::Owned(format!("{from}>{to}"))),
@@ -142,7 +139,7 @@ impl<'a> Record<'a> {
             ("refused", self.refused.map(|reason| Cow::Borrowed(reason.label()))),
             (
                 "rev",
-                Some(text(&self.revision)).filter(|revision| !revision.is_empty()),
+                Some(Cow::Borrowed(&*self.revision)).filter(|revision| !revision.is_empty()),
             ),
         ];
         parts

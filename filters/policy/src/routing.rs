@@ -40,7 +40,7 @@ pub(crate) fn route<'p>(
     request: &RequestView<'_>,
     known: &Known<'_>,
     random: u64,
-) -> Result<Route<'p>, Refusal<'p>> {
+) -> Result<Route<'p>, Box<Refusal<'p>>> {
     let asking = Asking { request, known, random };
     let model = choose_model(policy, known.model)?;
     let path = known.path.map(without_query).unwrap_or_default();
@@ -52,9 +52,9 @@ pub(crate) fn route<'p>(
         version: Some(wanted.version.name()),
         bucket: wanted.bucket,
     };
-    let version = settle(model, &wanted).map_err(|refusal| Refusal { reached, ..refusal })?;
+    let version = settle(model, &wanted).map_err(|refusal| at(reached, refusal))?;
     reached.version = Some(version.name());
-    let gpu = gpu::wish(policy, model, rule, known).map_err(|refusal| Refusal { reached, ..refusal })?;
+    let gpu = gpu::wish(policy, model, rule, known).map_err(|refusal| at(reached, refusal))?;
     Ok(Route {
         model: model.name(),
         version: version.name(),
@@ -72,7 +72,7 @@ pub(crate) fn route<'p>(
 
 impl Asking<'_, '_> {
     /// The version to go to if it is ready.
-    fn want<'p>(&self, model: &'p ModelRouting, rule: Option<&'p Rule>) -> Result<Wanted<'p>, Refusal<'p>> {
+    fn want<'p>(&self, model: &'p ModelRouting, rule: Option<&'p Rule>) -> Result<Wanted<'p>, Box<Refusal<'p>>> {
         let certain = |version, reason| Wanted {
             version,
             reason,
@@ -131,7 +131,7 @@ impl Asking<'_, '_> {
 }
 
 /// The version that serves: the one wanted if it is ready, else its first fallback that is.
-fn settle<'p>(model: &'p ModelRouting, wanted: &Wanted<'p>) -> Result<&'p VersionRouting, Refusal<'p>> {
+fn settle<'p>(model: &'p ModelRouting, wanted: &Wanted<'p>) -> Result<&'p VersionRouting, Box<Refusal<'p>>> {
     let version = wanted.version;
     if version.is_ready() {
         return Ok(version);
@@ -159,12 +159,27 @@ fn settle<'p>(model: &'p ModelRouting, wanted: &Wanted<'p>) -> Result<&'p Versio
         version.name(),
         model.name()
     );
-    Err(Refusal::new(
+    Err(refuse(
         GrpcStatus::Unavailable,
         RefusalReason::VersionNotReady,
         field,
         message,
     ))
+}
+
+/// In a box: refusals are rare, and large beside a route.
+fn refuse<'p>(
+    status: GrpcStatus,
+    reason: RefusalReason,
+    field: &str,
+    message: impl std::fmt::Display,
+) -> Box<Refusal<'p>> {
+    Box::new(Refusal::new(status, reason, field, message))
+}
+
+fn at<'p>(reached: Reached<'p>, mut refusal: Box<Refusal<'p>>) -> Box<Refusal<'p>> {
+    refusal.reached = reached;
+    refusal
 }
 
 /// Where a copy goes, if this request is in the sample and the target can take it.
@@ -178,11 +193,11 @@ fn shadow<'p>(model: &'p ModelRouting, serving: &VersionRouting, random: u64) ->
     })
 }
 
-fn choose_model<'p>(policy: &'p Policy, asked: Option<&[u8]>) -> Result<&'p ModelRouting, Refusal<'p>> {
+fn choose_model<'p>(policy: &'p Policy, asked: Option<&[u8]>) -> Result<&'p ModelRouting, Box<Refusal<'p>>> {
     if let Some(name) = asked {
         return policy.model(name).ok_or_else(|| {
             let message = format!("there is no model {}; {}", checked(name), list_models(policy));
-            Refusal::new(
+            refuse(
                 GrpcStatus::NotFound,
                 RefusalReason::ModelNotFound,
                 headers::X_MODEL,
@@ -198,11 +213,11 @@ fn choose_model<'p>(policy: &'p Policy, asked: Option<&[u8]>) -> Result<&'p Mode
             GrpcStatus::InvalidArgument
         };
         let message = format!("is required, for no model is the default; {}", list_models(policy));
-        Refusal::new(status, RefusalReason::ModelRequired, headers::X_MODEL, message)
+        refuse(status, RefusalReason::ModelRequired, headers::X_MODEL, message)
     })
 }
 
-fn no_such_version<'p>(model: &'p ModelRouting, pin: &[u8]) -> Refusal<'p> {
+fn no_such_version<'p>(model: &'p ModelRouting, pin: &[u8]) -> Box<Refusal<'p>> {
     let versions = list(model.versions().iter().map(VersionRouting::name));
     let message = format!(
         "model {} has no version {}; it has {versions}",
@@ -210,7 +225,7 @@ fn no_such_version<'p>(model: &'p ModelRouting, pin: &[u8]) -> Refusal<'p> {
         checked(pin)
     );
     let status = GrpcStatus::NotFound;
-    let mut refusal = Refusal::new(
+    let mut refusal = refuse(
         status,
         RefusalReason::VersionNotFound,
         headers::X_MODEL_VERSION,

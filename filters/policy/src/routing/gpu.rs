@@ -12,7 +12,7 @@ pub(super) fn wish<'p>(
     model: &ModelRouting,
     rule: Option<&Rule>,
     known: &Known<'_>,
-) -> Result<Option<GpuWish<'p>>, Refusal<'p>> {
+) -> Result<Option<GpuWish<'p>>, Box<Refusal<'p>>> {
     let classes = policy.gpu_classes();
     if let Some(asked) = known.gpu_class {
         let class = classes.iter().find(|class| class.name().as_bytes() == asked);
@@ -27,14 +27,14 @@ pub(super) fn wish<'p>(
     Ok(known.gpu_affinity.and_then(gpu::affinity))
 }
 
-fn no_such_class<'p>(classes: &[Class], asked: &[u8]) -> Refusal<'p> {
+fn no_such_class<'p>(classes: &[Class], asked: &[u8]) -> Box<Refusal<'p>> {
     let there = if classes.is_empty() {
         "there are no classes".to_owned()
     } else {
         format!("there are {}", super::list(classes.iter().map(Class::name)))
     };
     let message = format!("there is no GPU class {}; {there}", super::checked(asked));
-    Refusal::new(
+    super::refuse(
         GrpcStatus::NotFound,
         RefusalReason::GpuClassNotFound,
         headers::X_GPU_CLASS,

@@ -17,6 +17,7 @@ fn three() -> Value {
     document
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "documents are written in place")]
 fn with(mut document: Value, spec: Value) -> Value {
     for (field, value) in spec.as_object().unwrap() {
         document["spec"][field] = value.clone();
@@ -24,6 +25,7 @@ fn with(mut document: Value, spec: Value) -> Value {
     document
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "as above")]
 fn mesh(spec: Value) -> Value {
     json!({"api_version": "kilocard/v1", "kind": "MeshPolicy", "metadata": {"name": "mesh"}, "spec": spec})
 }
@@ -326,10 +328,10 @@ fn a_shadow_gets_its_sample_unless_it_is_not_ready_saturated_or_the_one_that_ser
         );
         copied.len()
     };
-    let ready = policy(&[shadow.clone()]);
+    let ready = policy(std::slice::from_ref(&shadow));
     assert!((850..1_150).contains(&share(&ready, &[])), "{}", share(&ready, &[]));
     assert!(share(&ready, &[("x-model-version", b"v1")]) > 0);
     assert_eq!(share(&ready, &[("x-model-version", b"v2")]), 0);
-    assert_eq!(share(&in_state(&[shadow.clone()], &["m/v2"], &[]), &[]), 0);
+    assert_eq!(share(&in_state(std::slice::from_ref(&shadow), &["m/v2"], &[]), &[]), 0);
     assert_eq!(share(&in_state(&[shadow], &[], &["m/v2"]), &[]), 0);
 }
