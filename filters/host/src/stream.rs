@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use kilocard_policy::record::Record;
-use kilocard_policy::{Decision, RequestView, Route, Stages, Verdict, headers};
+use kilocard_policy::{Decision, RequestView, Route, Stages, Verdict, capture, headers};
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::Action;
 
@@ -74,6 +74,10 @@ impl Active {
             .map_err(|error| HostError::to_string(&error))?;
         self.counters.count(&decision);
         self.report(&decision);
+        if self.policy.captures(random) {
+            let line = capture::write(&self.policy, self.stages, &request, &decision, random);
+            leave(names::CAPTURE_STATE, &line);
+        }
         Ok(done)
     }
 
@@ -81,7 +85,7 @@ impl Active {
         let record = Record::of(self.policy.revision(), decision);
         if let Verdict::Refuse(refusal) = &decision.verdict {
             let line = record.to_string();
-            leave(&line);
+            leave(names::DECISION_STATE, &line);
             reply::refuse(request, refusal, &record, &line)?;
             return Ok(Done::Answered);
         }
@@ -93,7 +97,7 @@ impl Active {
         };
         self.mark(route)?;
         let line = record.to_string();
-        leave(&line);
+        leave(names::DECISION_STATE, &line);
         Ok(Done::Forwarded(Some(line)))
     }
 
@@ -179,6 +183,6 @@ impl Active {
 const OWN: [&str; 4] = [headers::ROUTE, names::GPU, names::SHADOW, names::TAG];
 
 /// For the access log. A decision holds whether or not it is logged.
-fn leave(record: &str) {
-    let _ = abi::set_filter_state(names::DECISION_STATE, record);
+fn leave(name: &str, line: &str) {
+    let _ = abi::set_filter_state(name, line);
 }

@@ -4,6 +4,7 @@ use super::filter::{Filter, mesh_policy, validation};
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use http::Method;
+use kilocard_policy::capture::Captured;
 use kilocard_policy::details::{BadRequest, ErrorInfo, Status};
 use kilocard_policy::record::Record;
 use kilocard_testbed::client::Client;
@@ -207,5 +208,36 @@ async fn the_record_is_in_the_access_log_and_on_responses_only_where_the_policy_
         ensure!(record.version.as_deref() == Some("minilm/v1"), "{logged}");
         ensure!(shown.is_none_or(|shown| shown == logged), "{logged}");
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_capture_in_the_access_log_says_what_was_decided_and_not_who_asked() -> Result<()> {
+    let mesh = Filter::Gateway
+        .start(&[mesh_policy(
+            &json!({"capture": {"percent": 100, "plain_headers": ["x-team"]}}),
+        )])
+        .await?;
+    let headers: &[(&str, &[u8])] = &[
+        ("x-user-id", b"ada-lovelace"),
+        ("authorization", b"Bearer top-secret"),
+        ("x-note", b"private"),
+        ("x-team", b"search"),
+    ];
+    mesh.call(headers).await?;
+    let capture = poll::until("the access log", DEADLINE, async || {
+        let lines = mesh.envoy.access_log()?;
+        let line = lines.first().context("no line yet")?;
+        Ok(line["capture"].as_str().context("no capture")?.to_owned())
+    })
+    .await?;
+    let line: Value = serde_json::from_str(&capture)?;
+    ensure!(line["decision"]["version"] == "minilm/v1", "{capture}");
+    ensure!(capture.contains("[\"x-team\",\"search\"]"), "{capture}");
+    for secret in ["ada-lovelace", "top-secret", "private"] {
+        ensure!(!capture.contains(secret), "{secret} in {capture}");
+    }
+    let replayed = Captured::parse(capture.as_bytes()).map_err(anyhow::Error::msg)?;
+    ensure!(replayed.is_some(), "{capture}");
     Ok(())
 }
