@@ -53,6 +53,10 @@ pub(crate) struct Checked<'a, 'p> {
     pub(crate) reported: Vec<Finding<'p>>,
 }
 
+#[allow(
+    clippy::large_enum_variant,
+    reason = "one a request, on the stack: a box would cost an allocation"
+)]
 pub(crate) enum Outcome<'a, 'p> {
     /// It goes on undecided: plain HTTP, where the policy says so.
     Pass,

@@ -6,7 +6,14 @@ pub(super) fn is_in(view: &[u8]) -> bool {
     let mut in_tag = false;
     let mut before = None;
     let mut rest = view;
-    while let Some((byte, after)) = rest.split_first() {
+    // Most bytes begin nothing, and are passed over in one go.
+    while let Some(at) = rest.iter().position(|byte| begins(*byte)) {
+        let (passed, from) = rest.split_at_checked(at).unwrap_or_default();
+        let Some((byte, after)) = from.split_first() else {
+            return false;
+        };
+        before = passed.last().copied().or(before);
+        rest = from;
         let begins_word = before.is_none_or(|byte| !is_of_word(byte));
         let found = match byte {
             b'<' => {
@@ -34,6 +41,14 @@ pub(super) fn is_in(view: &[u8]) -> bool {
         rest = after;
     }
     false
+}
+
+/// Whether anything that is looked for begins with this byte, or ends a tag.
+fn begins(byte: u8) -> bool {
+    matches!(
+        byte,
+        b'<' | b'>' | b'&' | b'$' | b'o' | b'O' | b'j' | b'J' | b'v' | b'V' | b'd' | b'D'
+    )
 }
 
 /// Tags that need nothing else to do harm, and tags that do it by an attribute; `List<Object>` has none.

@@ -21,7 +21,7 @@ fn headers() -> impl Strategy<Value = Vec<(Vec<u8>, Vec<u8>)>> {
     vec((name, value), 0..30)
 }
 
-fn view<'h>(headers: &'h [(Vec<u8>, Vec<u8>)]) -> Vec<(&'h [u8], &'h [u8])> {
+fn view(headers: &[(Vec<u8>, Vec<u8>)]) -> Vec<(&[u8], &[u8])> {
     headers
         .iter()
         .map(|(name, value)| (name.as_slice(), value.as_slice()))
