@@ -1,7 +1,7 @@
 -- The checks and the decision of Kilocard's gateway filter for the policy of the bench (minilm: v1 90 %, v2 10 %; every other
 -- setting as it is by default), as somebody would write them for Envoy's Lua filter. The cohort hash is FNV-1a, since Lua has
 -- no xxh3 at hand; the first fault is told, not all of them; decisions are not counted, for which Envoy's Lua has no means;
--- and a wish for a GPU is checked but not turned into subset metadata (the measured request has none).
+-- and a wish for a GPU is checked but not turned into subset metadata and a tag (the measured request has none).
 local band, bxor = bit.band, bit.bxor
 
 local MODELS = { minilm = { salt = "minilm-2026", stable = "v1", canary = "v2", canary_buckets = 1000, versions = { v1 = true, v2 = true } } }
