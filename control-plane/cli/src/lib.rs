@@ -24,6 +24,7 @@ pub mod kind;
 pub mod outcome;
 pub mod past;
 pub mod plan;
+pub mod replay;
 pub mod request;
 pub mod rollback;
 pub mod shares;
@@ -48,7 +49,7 @@ async fn execute(cli: Cli) -> Result<Outcome, Failure> {
         Command::Apply(args) => apply::run(&cli.etcd, &args).await,
         Command::Get(args) => get::run(&cli.etcd, &args).await,
         Command::Delete(args) => delete::run(&cli.etcd, &args).await,
-        Command::Plan(args) => plan::run(&cli.etcd, &args).await,
+        Command::Plan(args) => plan::run(&cli.etcd, &args, cli.output).await,
         Command::History(args) => history::run(&cli.etcd, &args).await,
         Command::Diff(args) => diff::run(&cli.etcd, &args).await,
         Command::Rollback(args) => rollback::run(&cli.etcd, &args).await,

@@ -1,6 +1,6 @@
 //! `kilocard plan`: what policy documents would change, before they do.
 
-use crate::args::{FailOn, PlanArgs};
+use crate::args::{FailOn, Output, PlanArgs};
 use crate::changes::id_of;
 use crate::cohorts::{self, Moves};
 use crate::diff::{self, PolicyDifference, Values};
@@ -8,6 +8,7 @@ use crate::documents::{self, Loaded};
 use crate::failure::Failure;
 use crate::in_force::{self, InForce};
 use crate::outcome::Outcome;
+use crate::replay::{self, Replay};
 use crate::table::Table;
 use kilocard_policy::Policy;
 use kilocard_policy::config::{Document, RoutingPolicy, Spec};
@@ -21,26 +22,36 @@ use std::fmt::Write;
 ///
 /// # Errors
 /// [`Failure::Trouble`]: here, 1 means that `--fail-on` found something.
-pub async fn run(etcd: &EtcdArgs, args: &PlanArgs) -> Result<Outcome, Failure> {
-    plan(etcd, args).await.map_err(Failure::in_a_question)
+pub async fn run(etcd: &EtcdArgs, args: &PlanArgs, output: Output) -> Result<Outcome, Failure> {
+    plan(etcd, args, output).await.map_err(Failure::in_a_question)
 }
 
-async fn plan(etcd: &EtcdArgs, args: &PlanArgs) -> Result<Outcome, Failure> {
+async fn plan(etcd: &EtcdArgs, args: &PlanArgs, output: Output) -> Result<Outcome, Failure> {
+    if args.fail_on.contains(&FailOn::Refused) && args.replay.is_empty() {
+        return Err(Failure::Usage(
+            "--fail-on refused needs captured requests: --replay LOG".to_owned(),
+        ));
+    }
     let loaded = documents::load(&args.files).map_err(Failure::Documents)?;
     let given: Vec<Document> = loaded.into_iter().map(|Loaded { document, .. }| document).collect();
     let old = in_force::load(etcd, &args.against).await?;
     let next = to_be(&old.documents, &given, args.only)?;
-    Policy::compile("plan", &next).map_err(match args.only {
+    let policy = Policy::compile("plan", &next).map_err(match args.only {
         true => Failure::Among,
         false => Failure::Together,
     })?;
     let differences = diff::between(&values(&old.documents), &values(&next));
     let moves = moves(&old.documents, &next);
+    let replayed = match args.replay.is_empty() {
+        true => None,
+        false => Some(Replay::new(&old.policy, &policy, &next).run(&args.replay, output == Output::Text)?),
+    };
     Ok(tell(&Planned {
         args,
         old: &old,
         differences,
         moves,
+        replayed: replayed.as_ref(),
     }))
 }
 
@@ -91,6 +102,7 @@ struct Planned<'a> {
     old: &'a InForce,
     differences: Vec<PolicyDifference>,
     moves: Vec<(String, Vec<Moves>)>,
+    replayed: Option<&'a replay::Report>,
 }
 
 fn tell(planned: &Planned<'_>) -> Outcome {
@@ -99,6 +111,7 @@ fn tell(planned: &Planned<'_>) -> Outcome {
         old,
         differences,
         moves,
+        replayed,
     } = planned;
     let files = args.files.join(", ");
     let to = if args.only {
@@ -112,13 +125,18 @@ fn tell(planned: &Planned<'_>) -> Outcome {
         false => diff::describe(differences),
     });
     let _ = write!(text, "\n{}", describe_moves(moves));
+    if let Some(report) = replayed {
+        let _ = write!(text, "\n{report}");
+    }
     let moves_json = |(model, moves): &(String, Vec<Moves>)| json!({"model": model, "splits": moves.iter().map(Moves::to_json).collect::<Value>()});
     let data = json!({
         "from": old.source, "to": to, "policies": diff::to_json(differences),
         "moves": moves.iter().map(moves_json).collect::<Value>(),
+        "replay": replayed.map(replay::Report::to_json),
     });
     let found = |what: &FailOn| match what {
-        FailOn::Moved => !moves.is_empty(),
+        FailOn::Refused => replayed.is_some_and(|report| report.newly_refused() > 0),
+        FailOn::Moved => !moves.is_empty() || replayed.is_some_and(|report| report.moved() > 0),
     };
     Outcome {
         success: !args.fail_on.iter().any(found),

@@ -81,11 +81,14 @@ pub struct WhoisArgs {
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   kilocard plan -f new.yaml
-  kilocard plan -f new.yaml --fail-on moved
+  kilocard plan -f new.yaml --replay access.log
+  zcat access.log.gz | kilocard plan -f new.yaml --replay - --fail-on refused
   kilocard plan -f next/ --only --against now/ -o json
 
-Compares the policies in force with those after `apply -f`: what differs, and how many users of each split get another
-version. Nothing is written. Without --against, etcd has to be reachable.
+Compares the policies in force with those after `apply -f`: what differs, how many users of each split get another
+version, and, with --replay, what becomes of each captured request by the very code that runs in Envoy. A capture is
+Envoy's access log, of a mesh whose MeshPolicy has a `capture` section; lines without one are passed over. Nothing is
+written. Without --against, etcd has to be reachable.
 
 Exit codes: 0 planned; 1 --fail-on found what it names; 2 trouble.")]
 pub struct PlanArgs {
@@ -98,7 +101,10 @@ pub struct PlanArgs {
     /// Take the files alone for the policies to be, instead of changing by them those compared with
     #[arg(long)]
     pub only: bool,
-    /// End with exit code 1 if any user is found to be …; repeatable
+    /// Captured requests: an access log, or `-` for stdin; repeatable
+    #[arg(long, value_name = "LOG", num_args = 1..)]
+    pub replay: Vec<String>,
+    /// End with exit code 1 if any request or user is found to be …; repeatable
     #[arg(long, value_enum, value_name = "WHAT")]
     pub fail_on: Vec<FailOn>,
 }
@@ -106,6 +112,8 @@ pub struct PlanArgs {
 /// What a plan may be failed for.
 #[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FailOn {
+    /// … refused, and was not before (needs --replay)
+    Refused,
     /// … on another version than before
     Moved,
 }

@@ -188,7 +188,10 @@ fn a_caller_counts_by_who_they_are_and_where_they_come_from() {
     let mut request = Request::new("/a.B/C", &[("x-debug".to_owned(), "1".to_owned())]);
     let refused = explain(&in_force, &request, None);
     assert_eq!(refused.data["decision"]["reason"], "CALLER_NOT_ALLOWED");
-    assert_eq!(refused.data["decision"]["violations"][0]["rule"], json!({"policy": "v", "name": "debug"}));
+    assert_eq!(
+        refused.data["decision"]["violations"][0]["rule"],
+        json!({"policy": "v", "name": "debug"})
+    );
     let spiffe = Sender {
         spiffe: Some("spiffe://mesh.example/ns/ops/sa/ada".into()),
         ..Sender::default()
@@ -202,6 +205,12 @@ fn a_caller_counts_by_who_they_are_and_where_they_come_from() {
         let outcome = explain(&in_force, &request, None);
         assert_eq!(outcome.data["decision"]["route_key"], "m/v1", "{}", outcome.text);
         assert!(outcome.text.contains("caller      "), "{}", outcome.text);
-        assert!(outcome.text.contains("reported and let pass\n  RULE_VIOLATED by rule v/team: "), "{}", outcome.text);
+        assert!(
+            outcome
+                .text
+                .contains("reported and let pass\n  RULE_VIOLATED by rule v/team: "),
+            "{}",
+            outcome.text
+        );
     }
 }

@@ -109,6 +109,40 @@ async fn more_documents_than_one_transaction_takes_are_refused_with_the_way_out(
     assert!(etcd.value("policies/RoutingPolicy/m253").await.is_some());
 }
 
+/// etcd takes 1.5 MiB a request, and the record of the change holds the documents a second time.
+#[tokio::test]
+async fn documents_as_long_as_one_transaction_takes_are_written_with_their_record() {
+    let etcd = Etcd::start().await;
+    let documents = |count: usize| {
+        let rule = |n: usize| json!({"name": format!("rule-{n}"), "header": "x-sla", "pattern": format!("[a-z]{{{}}}", n % 9)});
+        let rules: Value = (0..1500).map(rule).collect();
+        let each: Vec<String> = (0..count)
+            .map(|n| {
+                let metadata = json!({"name": format!("long-{n}")});
+                let spec = json!({"rules": rules});
+                json!({"api_version": "kilocard/v1", "kind": "ValidationPolicy", "metadata": metadata, "spec": spec})
+                    .to_string()
+            })
+            .collect();
+        each.join("\n---\n")
+    };
+    kilocard_with_input(etcd.endpoint(), STDIN, &documents(1)).expect(0);
+    let bytes = etcd
+        .value("policies/ValidationPolicy/long-0")
+        .await
+        .unwrap()
+        .to_string()
+        .len();
+    let fitting = (640 << 10) / bytes;
+    assert!(fitting > 2, "{bytes} bytes a document");
+    // The first one is there already and does not count.
+    kilocard_with_input(etcd.endpoint(), STDIN, &documents(fitting + 1)).expect(0);
+    let history = kilocard(etcd.endpoint(), &["history", "-o", "json"]).expect(0).json();
+    assert_eq!(history["changes"][0]["changes"].as_array().unwrap().len(), fitting);
+    let run = kilocard_with_input(etcd.endpoint(), STDIN, &documents(2 * fitting + 2)).expect(2);
+    assert!(run.stderr.contains("fit one transaction"), "{}", run.stderr);
+}
+
 #[tokio::test]
 async fn nothing_is_written_if_any_document_is_invalid_and_every_error_is_told() {
     let etcd = Etcd::start().await;

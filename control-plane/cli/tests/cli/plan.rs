@@ -64,3 +64,56 @@ fn files_are_compared_without_etcd() {
         run.stderr
     );
 }
+
+#[test]
+fn captured_requests_are_replayed_from_files_and_from_stdin() {
+    let folder = tempfile::tempdir().unwrap();
+    let now = write(folder.path(), "now.yaml", &routing("a", "a", 0));
+    let strict = "---\napi_version: kilocard/v1\nkind: ValidationPolicy\nmetadata: {name: v}\nspec:\n  rules:\n  \
+                  - {name: sla, header: x-sla, required: true}\n";
+    let next = write(folder.path(), "next.yaml", &(routing("a", "a", 100) + strict));
+    let headers = |more: &[(&str, &str)]| {
+        let usual = [
+            (":method", "POST"),
+            (":path", "/p.S/M"),
+            ("content-type", "application/grpc"),
+            ("te", "trailers"),
+        ];
+        let headers: Vec<_> = usual
+            .iter()
+            .chain(&[("x-model", "a")])
+            .chain(more)
+            .map(|(n, v)| json!([n, v]))
+            .collect();
+        json!({"v": 1, "stages": "validation+routing", "random": "0000000000000000", "headers": headers}).to_string()
+    };
+    let log = format!(
+        "starting\n{}\n{}\n{{\"capture\": \"{{\"}}\n",
+        json!({"status": 200, "capture": headers(&[])}),
+        headers(&[("x-sla", "gold")])
+    );
+    let file = write(folder.path(), "access.log", &log);
+    let (etcd, plan) = (deserted_url(), ["plan", "-f", next.as_str(), "--against", now.as_str()]);
+    let text = kilocard(&etcd, &[&plan[..], &["--replay", &file]].concat())
+        .expect(0)
+        .stdout;
+    for expected in [
+        "replayed 2 captured requests",
+        "a/v1 → a/v2",
+        "RULE_VIOLATED by rule v/sla",
+        "access.log:4: ",
+    ] {
+        assert!(text.contains(expected), "{expected:?} is not in\n{text}");
+    }
+    let from_stdin = [&plan[..], &["--replay", "-", "--fail-on", "refused", "-o", "json"]].concat();
+    let report = kilocard_with_input(&etcd, &from_stdin, &log).expect(1).json();
+    assert_eq!(
+        (
+            &report["replay"]["moved"][0]["requests"],
+            &report["replay"]["malformed"]["lines"]
+        ),
+        (&json!(1), &json!(1))
+    );
+    kilocard(&etcd, &[&plan[..], &["--replay", "/no/such.log"]].concat()).expect(2);
+    kilocard(&etcd, &[&plan[..], &["--fail-on", "refused"]].concat()).expect(2);
+}

@@ -84,6 +84,13 @@ impl Captured {
         self.digests.iter().map(|(name, _)| name.as_slice())
     }
 
+    /// The digest of a header's first value, whether the value itself was kept or not.
+    pub fn key(&self, name: &[u8]) -> Option<Key> {
+        let known = self.digests.iter().find(|(candidate, _)| candidate == name);
+        let of_value = || self.pairs().find(|(candidate, _)| *candidate == name).map(|(_, value)| Key::of(value));
+        known.map(|(_, key)| *key).or_else(of_value)
+    }
+
     /// The rules of these documents that a replay leaves out, because they are about the content of a value that was not
     /// kept or about who called: `Kind/document: rule name (header)`.
     pub fn not_evaluable<'d>(&self, documents: impl IntoIterator<Item = &'d Document>) -> Vec<String> {
