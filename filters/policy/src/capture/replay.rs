@@ -87,7 +87,11 @@ impl Captured {
     /// The digest of a header's first value, whether the value itself was kept or not.
     pub fn key(&self, name: &[u8]) -> Option<Key> {
         let known = self.digests.iter().find(|(candidate, _)| candidate == name);
-        let of_value = || self.pairs().find(|(candidate, _)| *candidate == name).map(|(_, value)| Key::of(value));
+        let of_value = || {
+            self.pairs()
+                .find(|(candidate, _)| *candidate == name)
+                .map(|(_, value)| Key::of(value))
+        };
         known.map(|(_, key)| *key).or_else(of_value)
     }
 
