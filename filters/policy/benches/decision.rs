@@ -176,6 +176,9 @@ fn outcomes(criterion: &mut Criterion) {
     }
 }
 
+/// The documents that hold so many rules.
+type Documents<'f> = &'f dyn Fn(usize) -> Vec<Document>;
+
 /// By the number of rules that do not apply, for what keeps them from applying.
 fn curves(criterion: &mut Criterion) {
     let by_model = |index: usize| json!({"models": [format!("model-{index}")]});
@@ -185,7 +188,7 @@ fn curves(criterion: &mut Criterion) {
         documents.push(routing("minilm", &[]));
         documents
     };
-    let kinds: [(&str, &dyn Fn(usize) -> Vec<Document>); 4] = [
+    let kinds: [(&str, Documents<'_>); 4] = [
         ("validation by model", &|count| {
             with_routing(validation_rules(count, by_model))
         }),
