@@ -122,13 +122,18 @@ fn is_plain(capture: Option<&Capture>, name: &[u8]) -> bool {
     !headers::is_always_hashed(name) && (PLAIN.binary_search(&name).is_ok() || capture.is_some_and(is_wanted))
 }
 
-/// The query of a plain HTTP request may hold anything; its length is kept.
+/// The query of a plain HTTP request may hold anything; its length is kept, and where it breaks the alphabet of values.
 fn without_query_text(path: &[u8]) -> Vec<u8> {
     let mut in_query = false;
     let mut kept = path.to_vec();
     for byte in &mut kept {
-        if in_query && *byte != b'?' {
-            *byte = b'x';
+        if in_query {
+            *byte = match *byte {
+                b'?' => b'?',
+                b' '..=b'~' => b'x',
+                0x80.. => 0xff,
+                _ => 0x01,
+            };
         }
         in_query |= *byte == b'?';
     }

@@ -10,6 +10,7 @@ use super::hashed::Hashed;
 use crate::cohort::Key;
 use crate::config::{Document, HeaderCondition, HeaderRule, RoutingPolicy, Spec};
 use crate::decision::Decision;
+use crate::headers;
 use crate::policy::{Policy, Stages};
 use crate::request::{Replayed, RequestView};
 
@@ -79,7 +80,7 @@ impl Captured {
         self.is_truncated
     }
 
-    /// The headers whose values were not kept.
+    /// The headers whose values were not kept; of `:path`, its query.
     pub fn hashed(&self) -> impl Iterator<Item = &[u8]> {
         self.digests.iter().map(|(name, _)| name.as_slice())
     }
@@ -177,6 +178,10 @@ fn read(capture: &Map<String, Value>) -> Result<Captured, String> {
             }
             None => bytes(value).ok_or_else(wrong)?,
         };
+        // The query of a path is not kept either, and rules on the content of `:path` read it.
+        if name == headers::PATH.as_bytes() && value.contains(&b'?') {
+            captured.digests.push((name.clone(), Key::of(&value)));
+        }
         captured.headers.push((name, value));
     }
     Ok(captured)

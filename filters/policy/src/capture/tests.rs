@@ -85,7 +85,14 @@ fn who_asks_and_what_is_secret_is_not_kept() {
         .collect();
     assert_eq!(
         hashed,
-        ["x-user-id", "x-tenant-id", "authorization", "cookie", "x-api-key"]
+        [
+            "x-user-id",
+            "x-tenant-id",
+            "authorization",
+            "cookie",
+            "x-api-key",
+            ":path"
+        ]
     );
 }
 
@@ -157,9 +164,35 @@ fn rules_on_what_was_not_kept_are_named() {
 }
 
 #[test]
+fn rules_on_a_path_with_a_query_are_named_and_left_out() {
+    let validation = json!({
+        "api_version": "kilocard/v1", "kind": "ValidationPolicy", "metadata": {"name": "v"},
+        "spec": {"protocols": {"http": "route"}, "rules": [
+            {"name": "path", "header": ":path", "forbid": ["path_traversal"]},
+        ]},
+    });
+    let routing = default_routing("m", &[("v1", 100.0)]);
+    let documents = [document(&validation), document(&routing)];
+    let policy = Policy::compile("1", &documents).unwrap();
+    let get = |path: &'static [u8]| -> [(&[u8], &[u8]); 2] { [(b":method", b"GET"), (b":path", path)] };
+    let (line, with_query) = captured(&policy, &get(b"/files?of=../../etc"), 1);
+    assert!(!line.contains("etc"), "{line}");
+    assert_eq!(
+        with_query.not_evaluable(&documents),
+        ["ValidationPolicy/v: rule path (:path)"]
+    );
+    assert!(matches!(with_query.decide(&policy).verdict, Verdict::Route(_)));
+    let (_, without) = captured(&policy, &get(b"/files/../../etc"), 1);
+    assert!(without.not_evaluable(&documents).is_empty());
+    assert!(matches!(without.decide(&policy).verdict, Verdict::Refuse(_)));
+}
+
+#[test]
 fn a_wrong_value_is_wrong_again() {
     let policies = policies();
-    let cases: [(&str, &[u8], RefusalReason); 5] = [
+    let cases: [(&str, &[u8], RefusalReason); 7] = [
+        (":path", b"/a.B/C?q=\x01", RefusalReason::ControlBytes),
+        (":path", "/a.B/C?q=\u{e9}".as_bytes(), RefusalReason::NonAsciiValue),
         ("x-user-id", b"a b", RefusalReason::MalformedUserId),
         ("x-other", b"a\x01", RefusalReason::ControlBytes),
         ("x-other", "caf\u{e9}".as_bytes(), RefusalReason::NonAsciiValue),
