@@ -76,10 +76,7 @@ fn policy_at(now: &PolicySet, history: &History, revision: i64, id: &PolicyId) -
     if let Some(current) = now.policies.get(id).filter(|current| current.revision <= revision) {
         return Ok(Some(current.clone()));
     }
-    let upto = history
-        .of(&id.kind, &id.name)
-        .filter(|(at, _)| *at <= revision)
-        .next_back();
+    let upto = history.of(&id.kind, &id.name).rfind(|(at, _)| *at <= revision);
     let recorded = upto.and_then(|(at, change)| {
         let document = change.document.as_ref()?;
         Some(StoredPolicy {

@@ -30,7 +30,10 @@ pub async fn run(etcd: &EtcdArgs, args: &RollbackArgs) -> Result<Outcome, Failur
     {
         return Err(not_found(*kind, &id.name, &now));
     }
-    let changes = Changes::new(intent(&then, &now, only.map(|(_, id)| id), args.revision)?, now)?;
+    let changes = Changes::new(
+        intent(&then, &now, only.as_ref().map(|(_, id)| id), args.revision)?,
+        now,
+    )?;
     let (old, new) = diff::values_of_changes(&changes);
     let differences = diff::between(&old, &new);
     let mut outcome = if args.dry_run {
@@ -61,12 +64,12 @@ fn named(args: &RollbackArgs) -> Option<(Kind, PolicyId)> {
 }
 
 /// Write what differs from then, delete what was not there.
-fn intent(then: &PolicySet, now: &PolicySet, only: Option<PolicyId>, revision: i64) -> Result<Intent, Failure> {
+fn intent(then: &PolicySet, now: &PolicySet, only: Option<&PolicyId>, revision: i64) -> Result<Intent, Failure> {
     let mut intent = Intent {
         of_all: only.is_none(),
         ..Intent::default()
     };
-    let concerned = |id: &PolicyId| only.as_ref().is_none_or(|only| only == id);
+    let concerned = |id: &PolicyId| only.is_none_or(|only| only == id);
     for (id, policy) in then.policies.iter().filter(|(id, _)| concerned(id)) {
         if now
             .policies
