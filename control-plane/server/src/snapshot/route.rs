@@ -137,7 +137,7 @@ fn shadow() -> RequestMirrorPolicy {
         cluster_header: SHADOW.to_owned(),
         disable_shadow_host_suffix_append: true,
         request_headers_mutations: vec![
-            overwrite(headers::ROUTE, format!("%REQ({})%", SHADOW)),
+            overwrite(headers::ROUTE, format!("%REQ({SHADOW})%")),
             overwrite(SHADOW, SHADOW_COPY.to_owned()),
         ],
         ..RequestMirrorPolicy::default()

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 /// A mesh with these cards, as `(node, pci, record)`, and these classes.
-fn mesh(cards: &[(&str, &str, Value)], classes: Value) -> Mesh {
+fn mesh(cards: &[(&str, &str, Value)], classes: &Value) -> Mesh {
     let document = json!({
         "api_version": "kilocard/v1", "kind": "MeshPolicy", "metadata": {"name": "mesh"},
         "spec": {"gpu_classes": classes},
@@ -41,8 +41,8 @@ fn h100() -> Value {
     json!({"model": "NVIDIA H100 80GB HBM3", "memory_gb": 79.6, "arch": "hopper", "nvlink": true, "zone": "eu-1a"})
 }
 
-fn class_names(card: &Value, select: Value) -> usize {
-    let mesh = mesh(&[("n", "0", card.clone())], json!([{"name": "c", "select": select}]));
+fn class_names(card: &Value, select: &Value) -> usize {
+    let mesh = mesh(&[("n", "0", card.clone())], &json!([{"name": "c", "select": select}]));
     let tags = tags_of(&mesh, Some(id("n", "0")), None);
     tags.iter().filter(|tag| *tag == "class/c").count()
 }
@@ -59,7 +59,7 @@ fn a_card_has_its_place_on_the_node_its_tiers_of_memory_and_its_classes() {
         {"name": "ampere", "select": {"archs": ["ampere"]}},
         {"name": "at-least-16gb", "select": {"min_memory_gb": 16}},
     ]);
-    let mesh = mesh(&[("n", "0000:1b:00.0", h100())], classes);
+    let mesh = mesh(&[("n", "0000:1b:00.0", h100())], &classes);
     assert_eq!(
         tags_of(&mesh, Some(id("n", "0000:1b:00.0")), None),
         [
@@ -86,7 +86,7 @@ fn cards_are_numbered_by_their_addresses_numbers_on_each_node_by_itself() {
         ("n", "00000000:1B:00.0", h100()),
         ("o", "0000:00:00.0", h100()),
     ];
-    let mesh = mesh(&cards, json!([]));
+    let mesh = mesh(&cards, &json!([]));
     for (pci, gpu) in [
         ("0000:0a:00.0", "gpu0"),
         ("00000000:1B:00.0", "gpu1"),
@@ -102,7 +102,7 @@ fn a_tier_counts_memory_as_cards_are_sold() {
     // What NVML reports of a T4 of 16 GB and an A100 of 40 GB.
     for (gib, highest) in [(15.0, "memory-medium"), (39.59, "memory-high"), (14.0, "memory-low")] {
         let card = json!({"model": "a card", "memory_gb": gib});
-        let mesh = mesh(&[("n", "0", card)], json!([]));
+        let mesh = mesh(&[("n", "0", card)], &json!([]));
         let tags = tags_of(&mesh, Some(id("n", "0")), None);
         let tiers = ["memory-high", "memory-medium", "memory-low"];
         let found = tiers.iter().find(|tier| tags.iter().any(|tag| tag == **tier));
@@ -117,7 +117,7 @@ fn a_card_that_the_inventory_lacks_is_judged_by_its_telemetry_and_is_of_no_class
         memory_total_bytes: 24 << 30,
         memory_free_bytes: free,
     };
-    let mesh = mesh(&[], json!([{"name": "c", "select": {"min_memory_gb": 1}}]));
+    let mesh = mesh(&[], &json!([{"name": "c", "select": {"min_memory_gb": 1}}]));
     let unlisted = || Some(id("n", "0"));
     assert_eq!(tags_of(&mesh, unlisted(), None), ["any", "memory-low"]);
     assert_eq!(
@@ -145,12 +145,12 @@ fn a_card_is_in_a_class_when_all_holds_that_the_class_wants() {
         (json!({"zones": ["eu-1b"]}), 0),
         (json!({"products": ["h100"], "zones": ["eu-1b"]}), 0),
     ] {
-        assert_eq!(class_names(&h100(), select.clone()), expected, "{select}");
+        assert_eq!(class_names(&h100(), &select), expected, "{select}");
     }
     let bare = json!({"model": "NVIDIA H100", "memory_gb": 80});
     for select in [json!({"archs": ["hopper"]}), json!({"zones": ["eu-1a"]})] {
         assert_eq!(
-            class_names(&bare, select),
+            class_names(&bare, &select),
             0,
             "what the inventory does not say is not so"
         );
