@@ -14,6 +14,9 @@ use crate::headers;
 use crate::policy::{Policy, Stages};
 use crate::request::{Replayed, RequestView};
 
+/// Most bytes of all values of a request, those included that were not kept: a few bytes of a line can ask for a mebibyte.
+const MAX_BYTES: usize = 1 << 20;
+
 /// A captured request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Captured {
@@ -163,6 +166,7 @@ fn read(capture: &Map<String, Value>) -> Result<Captured, String> {
         let part = |(name, value): (&String, &Value)| Some((name.clone(), value.as_str()?.to_owned()));
         captured.decision = parts.filter_map(part).collect();
     }
+    let mut left = MAX_BYTES;
     let headers = capture.get("headers").and_then(Value::as_array);
     for (at, header) in headers.ok_or("has no list of headers")?.iter().enumerate() {
         let (name, value) = match header.as_array().map(Vec::as_slice) {
@@ -178,6 +182,9 @@ fn read(capture: &Map<String, Value>) -> Result<Captured, String> {
             }
             None => bytes(value).ok_or_else(wrong)?,
         };
+        left = left
+            .checked_sub(value.len())
+            .ok_or_else(|| format!("has headers of more than {MAX_BYTES} bytes: Envoy lets no such request through"))?;
         // The query of a path is not kept either, and rules on the content of `:path` read it.
         if name == headers::PATH.as_bytes() && value.contains(&b'?') {
             captured.digests.push((name.clone(), Key::of(&value)));

@@ -188,6 +188,17 @@ fn rules_on_a_path_with_a_query_are_named_and_left_out() {
 }
 
 #[test]
+fn a_line_cannot_ask_for_more_memory_than_a_request_can_have() {
+    let line = |count: usize| {
+        let headers = vec![json!(["x-other", "#0123456789abcdef:65536"]); count];
+        json!({"v": 1, "random": "0", "stages": "routing", "headers": headers}).to_string()
+    };
+    assert!(Captured::parse(line(16).as_bytes()).is_ok());
+    let error = Captured::parse(line(17).as_bytes()).unwrap_err();
+    assert!(error.contains("more than 1048576 bytes"), "{error}");
+}
+
+#[test]
 fn a_wrong_value_is_wrong_again() {
     let policies = policies();
     let cases: [(&str, &[u8], RefusalReason); 7] = [
