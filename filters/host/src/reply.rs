@@ -29,7 +29,7 @@ pub(crate) fn refuse(
         grpc_status: Some(refusal.status.code()),
         details: &format!("kilocard_refused_{reason}"),
         body,
-        headers: &[(headers::REASON, reason), (names::DECISION, line), form],
+        headers: &[(headers::REASON, reason), (headers::DECISION, line), form],
     })
 }
 

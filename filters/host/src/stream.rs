@@ -48,7 +48,7 @@ impl HttpContext for Stream {
     fn on_http_response_headers(&mut self, _count: usize, _end_of_stream: bool) -> Action {
         if let Some(record) = &self.record {
             // The request was served; that the client is not told how is no reason to take the answer away.
-            let _ = abi::set_response_header(names::DECISION, record);
+            let _ = abi::set_response_header(headers::DECISION, record);
         }
         Action::Continue
     }
@@ -106,16 +106,16 @@ impl Active {
         // Envoy drops its cached route when a header changes, and so finds the one we mean.
         abi::set_request_header(headers::ROUTE, route.route_key)?;
         if let Some(wish) = &route.gpu {
-            abi::set_request_header(names::GPU, &wish.subset)?;
+            abi::set_request_header(headers::GPU_WISH, &wish.subset)?;
         }
         if let Some(tag) = &route.tag {
-            abi::set_request_header(names::TAG, tag)?;
+            abi::set_request_header(headers::TAG, tag)?;
         }
         if let Some(copy) = &route.shadow {
             let sent = shadow::admit(route, copy)?;
             self.counters.count_shadow(sent);
             if sent {
-                abi::set_request_header(names::SHADOW, copy.route_key)?;
+                abi::set_request_header(headers::SHADOW, copy.route_key)?;
             }
         }
         Ok(())
@@ -180,7 +180,7 @@ impl Active {
 }
 
 /// What the routing stage sets on requests.
-const OWN: [&str; 4] = [headers::ROUTE, names::GPU, names::SHADOW, names::TAG];
+const OWN: [&str; 4] = [headers::ROUTE, headers::GPU_WISH, headers::SHADOW, headers::TAG];
 
 /// For the access log. A decision holds whether or not it is logged.
 fn leave(name: &str, line: &str) {

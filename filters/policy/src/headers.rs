@@ -47,6 +47,15 @@ pub const TE: &str = "te";
 pub const ROUTE: &str = "x-kilocard-route";
 /// Set by the filter on a refusal: the label of the [reason](crate::RefusalReason).
 pub const REASON: &str = "x-kilocard-reason";
+/// Set by the filter: the GPU tags that a request asks for, in their order, for Envoy's header-to-metadata filter: a
+/// `google.protobuf.Value` in base64 (see `gpu`).
+pub const GPU_WISH: &str = "x-kilocard-gpu";
+/// Set by the filter: the cluster that gets a copy of the request.
+pub const SHADOW: &str = "x-kilocard-shadow";
+/// Set by the filter: what the worker notes beside its work, `<first 8 of the trace id>-<affinity or class>`.
+pub const TAG: &str = "x-kilocard-tag";
+/// Set by the filter on responses: the [record](crate::record::Record) of the decision.
+pub const DECISION: &str = "x-kilocard-decision";
 /// Picks the endpoint itself, past all balancing (Gateway API Inference Extension, "Endpoint Picker Protocol").
 const DESTINATION_ENDPOINT: &[u8] = b"x-gateway-destination-endpoint";
 /// Kilocard's own headers begin with this.

@@ -24,6 +24,7 @@ use envoy_types::pb::envoy::extensions::filters::network::http_connection_manage
 };
 use envoy_types::pb::google::protobuf::{Any, Value, value};
 use envoy_types::util::pack_any;
+use kilocard_policy::headers;
 use kilocard_xds::snapshot::Resource;
 use prost::{Message, Name};
 
@@ -32,10 +33,6 @@ use prost::{Message, Name};
 const MAX_HEADERS_KB: u32 = 192;
 const MAX_HEADERS: u32 = 1000;
 const MAX_STREAMS_A_CONNECTION: u32 = 1024;
-
-/// The GPU tags that a request asks for, in their order: a list of metadata for subsets as a `google.protobuf.Value` in
-/// base64. Set by the wasm filter.
-const GPU_WISH: &str = "x-kilocard-gpu";
 
 /// Fields of the access log in their order; names in snake case, values in Envoy's format language.
 const ACCESS_LOG: &[(&str, &str)] = &[
@@ -144,7 +141,7 @@ fn gpu_wish() -> HttpFilter {
         ..KeyValuePair::default()
     };
     let rule = Rule {
-        header: GPU_WISH.to_owned(),
+        header: headers::GPU_WISH.to_owned(),
         on_header_present: Some(list),
         remove: true,
         ..Rule::default()

@@ -42,8 +42,7 @@ mod field {
     pub(super) const MAP: u32 = 1;
 }
 
-/// Where a copy of the request goes, set by the filter; on the copy itself, [`SHADOW_COPY`].
-const SHADOW: &str = "x-kilocard-shadow";
+/// What stands on a copy in place of where it goes.
 const SHADOW_COPY: &str = "1";
 
 /// Failures that happen before a worker has begun on a request; anything later may not be repeated blindly.
@@ -134,11 +133,11 @@ fn to_cluster(name: &str) -> Route {
 /// marked as a copy. The host stays as it is: Envoy would append `-shadow`, which makes no valid `[::1]-shadow:8080`.
 fn shadow() -> RequestMirrorPolicy {
     RequestMirrorPolicy {
-        cluster_header: SHADOW.to_owned(),
+        cluster_header: headers::SHADOW.to_owned(),
         disable_shadow_host_suffix_append: true,
         request_headers_mutations: vec![
-            overwrite(headers::ROUTE, format!("%REQ({SHADOW})%")),
-            overwrite(SHADOW, SHADOW_COPY.to_owned()),
+            overwrite(headers::ROUTE, format!("%REQ({})%", headers::SHADOW)),
+            overwrite(headers::SHADOW, SHADOW_COPY.to_owned()),
         ],
         ..RequestMirrorPolicy::default()
     }

@@ -160,8 +160,8 @@ fn forward(pairs: &[(&[u8], &[u8])], route: Option<&Route<'_>>) -> HeadersRespon
 /// The headers that carry a decision on.
 fn marks(route: &Route<'_>) -> Vec<HeaderValueOption> {
     let mut marks = vec![set(headers::ROUTE, route.route_key)];
-    marks.extend(route.gpu.as_ref().map(|wish| set("x-kilocard-gpu", &wish.subset)));
-    marks.extend(route.tag.as_ref().map(|tag| set("x-kilocard-tag", tag)));
+    marks.extend(route.gpu.as_ref().map(|wish| set(headers::GPU_WISH, &wish.subset)));
+    marks.extend(route.tag.as_ref().map(|tag| set(headers::TAG, tag)));
     marks
 }
 

@@ -70,7 +70,7 @@ pub struct GpuSelector {
         )
     )]
     pub archs: Vec<String>,
-    /// It has at least so much memory, in GiB.
+    /// It has at least so much memory, in GB (10⁹ bytes).
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(test, schemars(with = "u32", default, range(min = 1, max = 4096)))]
     pub min_memory_gb: Option<u32>,
