@@ -56,12 +56,12 @@ impl Hashed {
     /// A value of the same length that passes or breaks the grammar of the header in the same way.
     pub(super) fn stand_in(self, name: &[u8]) -> Vec<u8> {
         let mut value = vec![b'A'; self.length];
-        // A list of two: base64 itself never has such a length.
+        // A list of two: base64 itself never has such a length. One byte is a list of two empty ones.
         if is_binary(name)
             && self.length % 4 == 1
-            && let Some(third) = value.get_mut(2)
+            && let Some(comma) = value.get_mut(if self.length == 1 { 0 } else { 2 })
         {
-            *third = b',';
+            *comma = b',';
         }
         if let (Some(fault), Some(first)) = (self.fault, value.first_mut()) {
             *first = fault;

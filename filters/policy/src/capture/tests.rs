@@ -188,6 +188,15 @@ fn rules_on_a_path_with_a_query_are_named_and_left_out() {
 }
 
 #[test]
+fn a_binary_value_of_any_length_is_sound_again() {
+    let policy = &policies()[0];
+    for value in ["", ",", "AA", "AAA", "AAAA", "AA,AA", "AAAA,AAAA"] {
+        let (line, captured) = captured(policy, &request(&[("x-data-bin", value.as_bytes())]), 1);
+        assert!(matches!(captured.decide(policy).verdict, Verdict::Route(_)), "{line}");
+    }
+}
+
+#[test]
 fn a_line_cannot_ask_for_more_memory_than_a_request_can_have() {
     let line = |count: usize| {
         let headers = vec![json!(["x-other", "#0123456789abcdef:65536"]); count];
