@@ -1,12 +1,14 @@
 //! Step 6: parts fail while traffic flows.
 
+use super::routing::record_of;
 use super::{Report, V2_PERCENT};
 use crate::effect::observe_rise;
 use crate::harness::Testbed;
 use crate::load::{Load, Sample};
 use crate::outage;
-use crate::starter::{self, Cohorts, V1_B};
-use anyhow::{Context, Result};
+use crate::poll::{self, DEADLINE};
+use crate::starter::{self, Cohorts, V1_B, V2, version_of};
+use anyhow::{Context, Result, ensure};
 use std::time::{Duration, Instant};
 
 const LANES: usize = 4;
@@ -20,6 +22,7 @@ const EXPIRY_SLACK: Duration = Duration::from_secs(4);
 
 pub(super) async fn run(testbed: &mut Testbed, report: &mut Report) -> Result<()> {
     worker_killed(testbed, report).await?;
+    canary_not_ready(testbed, report).await?;
     etcd_away(testbed, report).await?;
     control_plane_killed(testbed, report).await
 }
@@ -56,6 +59,48 @@ async fn worker_killed(testbed: &mut Testbed, report: &mut Report) -> Result<()>
     testbed.start_worker(starter::v1_b()).await?;
     report.note(format!("{V1_B} was started again and is back in Envoy"));
     Ok(())
+}
+
+/// Users of the canary while it has no worker and until its new one is ready.
+async fn canary_not_ready(testbed: &mut Testbed, report: &mut Report) -> Result<()> {
+    let user = Cohorts::new()?.users(0..V2_PERCENT[0], 1)?.concat();
+    let load = Load::start(testbed.gateway(), 1, &[("x-user-id", &user)]).await?;
+    outage::await_served_by(&load, V2).await?;
+    testbed.worker(V2)?.drain().await?;
+    load.await_served(SERVED, Instant::now()).await?;
+    let told = record_of(testbed, &user).await?;
+    testbed.start_worker(starter::v2()).await?;
+    poll::until("the canary to serve again", DEADLINE, async || {
+        let last = load.samples().pop();
+        ensure!(
+            last.as_ref().is_some_and(|last| last.outcome.as_deref() == Ok(V2)),
+            "{last:?}"
+        );
+        Ok(())
+    })
+    .await?;
+    let samples = load.stop().await;
+    let turns = turns(&samples);
+    let ready = record_of(testbed, &user).await?;
+    let is_told = told.contains("version=minilm/v1") && told.contains("fallback=v2>v1") && !ready.contains("fallback=");
+    report.check(
+        &format!("{V2}, the only worker of v2, ended and started again, as {user} feels it"),
+        "v2 → v1 → v2, nothing fails, and the record says fallback=v2>v1 meanwhile",
+        format!("{}; {told}", turns.join(" → ")),
+        turns == ["v2", "v1", "v2"] && is_told,
+    );
+    Ok(())
+}
+
+/// The versions that served, or what the client was told instead, each time that it changed.
+fn turns(samples: &[Sample]) -> Vec<&str> {
+    let served = samples.iter().map(|sample| match &sample.outcome {
+        Ok(worker) => version_of(worker),
+        Err(told) => told,
+    });
+    let mut turns: Vec<&str> = served.collect();
+    turns.dedup();
+    turns
 }
 
 async fn etcd_away(testbed: &mut Testbed, report: &mut Report) -> Result<()> {

@@ -3,9 +3,10 @@
 use super::{Report, V2_PERCENT};
 use crate::client::Client;
 use crate::harness::Testbed;
+use crate::raw;
 use crate::starter::Cohorts;
 use crate::tally::{self, Tally};
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
 
 const PINNED_CALLS: usize = 20;
 const STICKY_CALLS: usize = 50;
@@ -51,6 +52,17 @@ pub(super) async fn run(testbed: &mut Testbed, report: &mut Report) -> Result<()
             sticky.only(version),
         );
     }
+
+    let user = cohorts.users(0..V2_PERCENT[0], 1)?.concat();
+    let told = record_of(testbed, &user).await?;
+    let expected = format!("bucket={} version=minilm/v2 why=STICKY", cohorts.bucket(&user)?);
+    let right = told.contains(&expected);
+    report.check(
+        &format!("the decision record of {user}, on the response"),
+        expected,
+        told,
+        right,
+    );
     Ok(())
 }
 
@@ -60,4 +72,12 @@ async fn versions(client: &Client, calls: usize, metadata: &[(&str, &str)]) -> R
         tally.count(client.infer(&["a short text"], metadata).await?.version);
     }
     Ok(tally)
+}
+
+/// The decision record of a request of this user that was served.
+pub(super) async fn record_of(testbed: &Testbed, user: &str) -> Result<String> {
+    let reply = raw::call(testbed.gateway(), "ServerReady", &[("x-user-id", user.as_bytes())], &()).await?;
+    ensure!(reply.grpc_status == Some(0), "{user} is not served: {reply:?}");
+    let record = reply.header("x-kilocard-decision");
+    Ok(record.context("no x-kilocard-decision on the response")?.to_owned())
 }

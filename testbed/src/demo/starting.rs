@@ -6,9 +6,25 @@ use crate::starter;
 use anyhow::Result;
 use serde_json::Value;
 
+/// Responses carry the decision record, and a rule of one's own comes on top of the built-in checks.
+const RULES: &str = "api_version: kilocard/v1
+kind: MeshPolicy
+metadata: {name: mesh}
+spec:
+  decision_record: {response_header: true}
+---
+api_version: kilocard/v1
+kind: ValidationPolicy
+metadata: {name: edge}
+spec:
+  rules:
+    - {name: known-team, header: x-team, one_of: [search, ads]}
+";
+
 pub(super) async fn run(report: &mut Report) -> Result<Testbed> {
     report.step(1, "etcd, control plane, three workers and Envoy are up");
-    let mut testbed = starter::mesh("demo", V2_PERCENT[0]).start().await?;
+    let mesh = starter::mesh("demo", V2_PERCENT[0]);
+    let mut testbed = mesh.policy(RULES).start().await?;
     let mut hosts = testbed.envoy().hosts().await?;
     hosts.retain(|host| host.cluster.starts_with("minilm/"));
     hosts.sort_by_key(|host| (host.cluster.clone(), host.address));
