@@ -294,7 +294,7 @@ pub fn id_of(document: &Document) -> PolicyId {
     PolicyId::new(document.kind().as_str(), document.name())
 }
 
-/// Contradictions that were in etcd before are not blamed on the changes at hand.
+/// Contradictions that were in etcd before are not blamed on the changes at hand, unless a document that is written has them.
 fn check_together(
     stored: &BTreeMap<PolicyId, Document>,
     items: &BTreeMap<PolicyId, (Option<Document>, Action)>,
@@ -309,10 +309,15 @@ fn check_together(
     let Err(violations) = Policy::compile("", merged.into_values()) else {
         return Ok(());
     };
+    let written: Vec<String> = items
+        .values()
+        .filter_map(|(document, _)| Some(format!("{}: ", document.as_ref()?.id())))
+        .collect();
+    let is_written = |violation: &Violation| written.iter().any(|id| violation.path.starts_with(id));
     let before = Policy::compile("", stored.values()).err().unwrap_or_default();
     let new: Vec<Violation> = violations
         .into_iter()
-        .filter(|violation| !before.contains(violation))
+        .filter(|violation| !before.contains(violation) || is_written(violation))
         .collect();
     match items.values().any(|(document, _)| document.is_some()) {
         _ if new.is_empty() => Ok(()),

@@ -46,6 +46,11 @@ async fn plan(etcd: &EtcdArgs, args: &PlanArgs, output: Output) -> Result<Outcom
         true => None,
         false => Some(Replay::new(&old.policy, &policy, &next).run(&args.replay, output == Output::Text)?),
     };
+    if let Some(report) = &replayed
+        && !args.fail_on.is_empty()
+    {
+        report.ensure_sound()?;
+    }
     Ok(tell(&Planned {
         args,
         old: &old,

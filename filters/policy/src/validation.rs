@@ -17,6 +17,7 @@ mod tests;
 use crate::caller::{Caller, CallerGroups};
 use crate::config::{HeaderLimits, InternalHeaders, MethodLists, MethodPattern, Protocols, RefusalOptions, ReportOnly};
 use crate::decision::{Finding, Refusal};
+use crate::headers;
 use crate::known::Known;
 use crate::policy::Together;
 use crate::request::RequestView;
@@ -100,10 +101,10 @@ impl Validation {
         routes: bool,
     ) -> Checked<'a, 'p> {
         let protocol = Protocol::of(request, &self.protocols);
-        if protocol == Protocol::Passed {
-            return pass();
-        }
         let mut findings = Findings::new(self.report_only.as_ref(), self.refusal.status, routes);
+        if protocol == Protocol::Passed {
+            return self.check_passed(request, findings);
+        }
         protocol.check_served(&mut findings);
         let known = scan::scan(self, request, protocol, &mut findings);
         protocol.check(&known, &mut findings);
@@ -114,6 +115,22 @@ impl Validation {
             self.rules.check(request, &known, default_model, &caller, &mut findings);
         }
         findings.finish(known)
+    }
+
+    /// Plain HTTP that goes on undecided. What is denied is denied to it too: a server may take a call for gRPC whatever its
+    /// content type says.
+    fn check_passed<'a, 'p>(&'p self, request: &RequestView<'a>, mut findings: Findings<'p>) -> Checked<'a, 'p> {
+        let is_path = |(name, _): &&(&[u8], &[u8])| *name == headers::PATH.as_bytes();
+        let known = Known {
+            path: request.headers().iter().find(is_path).map(|(_, value)| *value),
+            ..Known::default()
+        };
+        self.check_method(&known, Protocol::Passed, &mut findings);
+        let mut checked = findings.finish(known);
+        if matches!(checked.outcome, Outcome::Proceed(_)) {
+            checked.outcome = Outcome::Pass;
+        }
+        checked
     }
 
     /// Without the validation stage: only what the routing stage itself leans on.

@@ -1,6 +1,7 @@
 //! What a replay found.
 
 use super::tally::{Groups, Origin};
+use crate::failure::Failure;
 use crate::table::{Table, printable};
 use kilocard_policy::{Decision, Finding, Refusal, Route, Verdict};
 use serde_json::{Value, json};
@@ -40,6 +41,22 @@ impl Report {
     pub(super) fn begin(&mut self, file: &str) {
         self.file = file.into();
         self.files.push(self.file.clone());
+    }
+
+    /// That it can be the ground of a verdict.
+    ///
+    /// # Errors
+    /// [`Failure::Usage`] if no request was replayed; lines that could not be read are told, and a log may end in one.
+    pub(crate) fn ensure_sound(&self) -> Result<(), Failure> {
+        if self.requests > 0 {
+            return Ok(());
+        }
+        let message = format!(
+            "--fail-on cannot answer, for there are 0 captured requests in {}; is it the access log of proxies under a \
+             MeshPolicy with `capture`?",
+            self.files.join(", ")
+        );
+        Err(Failure::Usage(message))
     }
 
     pub(super) fn origin(&self, line: u64, who: Option<u64>) -> Origin {

@@ -386,3 +386,22 @@ fn wrong_usage_ends_with_two_and_help_with_zero() {
         run.stdout
     );
 }
+
+#[tokio::test]
+async fn a_document_that_is_written_is_blamed_for_what_it_lacks_even_if_it_lacked_it_before() {
+    let etcd = Etcd::start().await;
+    let mesh = "{api_version: kilocard/v1, kind: MeshPolicy, metadata: {name: mesh}, spec: {gpu_classes: [{name: hopper, select: {archs: [hopper]}}]}}";
+    let document = |weight: u8| {
+        let other = 100 - weight;
+        format!(
+            "{{api_version: kilocard/v1, kind: RoutingPolicy, metadata: {{name: m}}, spec: {{model: m, gpu: {{class: hopper}}, \
+             versions: [{{version: v1, weight: {other}}}, {{version: v2, weight: {weight}}}]}}}}"
+        )
+    };
+    let apply = ["apply", "-f", "-", "--no-wait"];
+    kilocard_with_input(etcd.endpoint(), &apply, &format!("{mesh}\n---\n{}", document(10))).expect(0);
+    let key = "/kilocard/v1/policies/MeshPolicy/mesh";
+    etcd.client().await.delete(key, None).await.unwrap();
+    let refused = kilocard_with_input(etcd.endpoint(), &apply, &document(40)).expect(2);
+    assert!(refused.stderr.contains("hopper"), "{}", refused.stderr);
+}

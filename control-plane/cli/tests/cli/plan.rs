@@ -117,3 +117,14 @@ fn captured_requests_are_replayed_from_files_and_from_stdin() {
     kilocard(&etcd, &[&plan[..], &["--replay", "/no/such.log"]].concat()).expect(2);
     kilocard(&etcd, &[&plan[..], &["--fail-on", "refused"]].concat()).expect(2);
 }
+
+#[test]
+fn a_log_without_captures_is_no_ground_for_a_verdict() {
+    let folder = tempfile::tempdir().unwrap();
+    let policy = write(folder.path(), "policy.yaml", &routing("a", "a", 10));
+    let log = write(folder.path(), "access.log", "{\"a\":\n");
+    let plan = ["plan", "-f", &policy, "--against", &policy, "--replay", &log];
+    kilocard(&deserted_url(), &plan).expect(0);
+    let asked = kilocard(&deserted_url(), &[&plan[..], &["--fail-on", "refused"]].concat());
+    assert!(asked.expect(2).stderr.contains("0 captured requests"));
+}

@@ -33,7 +33,8 @@ impl Protocol {
         let web = kind.and_then(|kind| kind.strip_prefix(b"-web"));
         let web = web.map(|kind| kind.strip_prefix(b"-text").unwrap_or(kind));
         let ends = |kind: Option<&[u8]>| matches!(kind, Some([] | [b'+' | b';', ..]));
-        if ends(kind) {
+        // A list, as Envoy makes of two headers, begins like gRPC; its grammar refuses it.
+        if ends(kind) || matches!(kind, Some([b',', ..])) {
             return Self::Grpc;
         }
         match (ends(web), modes.grpc_web, modes.http) {

@@ -17,6 +17,9 @@ use crate::rule_index::{RuleIndex, Scope};
 /// How many rules have a metric label of their own: a time series costs memory in every Envoy, and rules may be thousands.
 /// The others share one.
 const OWN_LABELS: usize = 256;
+/// Longest value that a pattern is tried on where the rule's `length` does not say: matching takes time in proportion to
+/// the value and to the pattern, and clients choose the value.
+const PATTERN_BYTES: usize = 512;
 /// What the others share.
 const SHARED_LABEL: &str = "other";
 
@@ -184,6 +187,11 @@ impl Rule {
             return is_broken;
         }
         if let Some(pattern) = &self.pattern {
+            if self.length.is_none() && value.len() > PATTERN_BYTES {
+                let message = format_args!("is longer than {PATTERN_BYTES} bytes, the most that a pattern is tried on");
+                ensure(false, &message);
+                return true;
+            }
             let holds = std::str::from_utf8(value).is_ok_and(|value| pattern.is_match(value));
             ensure(holds, &"does not match the pattern");
         }

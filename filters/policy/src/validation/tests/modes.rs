@@ -167,3 +167,27 @@ fn what_is_only_reported_passes_and_is_told_beside_the_verdict() {
     let refusal = refused_headers(&policy, &request(&[("x-priority", b"")]), Stages::VALIDATION);
     assert_eq!(refusal.reason, RefusalReason::MalformedPriority);
 }
+
+#[test]
+fn what_is_denied_is_denied_to_plain_http_that_passes_too() {
+    let policy = policy(&[validation_policy(&json!({
+        "protocols": {"http": "pass"},
+        "methods": {"deny": ["/inference.GRPCInferenceService/ModelInfer"]},
+    }))]);
+    for value in ["application/json", "text/html, application/grpc", ""] {
+        let mut headers = with("content-type", value.as_bytes());
+        let refusal = refused_headers(&policy, &headers, Stages::VALIDATION);
+        assert_eq!(refusal.reason, RefusalReason::MethodNotAllowed, "{value}");
+        headers.retain(|(name, _)| *name != b":path");
+        headers.push((b":path", b"/healthz"));
+        assert_eq!(validated(&policy, &headers).verdict, Verdict::Pass, "{value}");
+    }
+}
+
+#[test]
+fn two_content_types_that_envoy_joins_are_no_plain_http() {
+    let passing = with_section("protocols", &json!({"http": "pass"}));
+    let headers = with("content-type", b"application/grpc,text/html");
+    let refusal = refused_headers(&passing, &headers, Stages::VALIDATION);
+    assert_eq!(refusal.reason, RefusalReason::MalformedContentType);
+}

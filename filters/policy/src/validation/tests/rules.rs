@@ -238,3 +238,10 @@ fn rules_beyond_the_bound_share_a_label() {
             .all(|finding| finding.rule.is_some_and(|rule| rule.label < labels.len()))
     );
 }
+
+#[test]
+fn a_pattern_without_a_length_is_tried_on_no_more_than_clients_may_make_it_cost() {
+    let (fits, longer) = ("a".repeat(512), "a".repeat(513));
+    assert_border(&json!({"pattern": "a+"}), &[&fits], &[&longer]);
+    assert_border(&json!({"pattern": "a+", "length": {"max": 600}}), &[&longer], &[]);
+}
