@@ -136,19 +136,15 @@ impl Validation {
     /// Without the validation stage: only what the routing stage itself leans on.
     pub(crate) fn check_for_routing<'a, 'p>(&'p self, request: &RequestView<'a>) -> Checked<'a, 'p> {
         if Protocol::of(request, &self.protocols) == Protocol::Passed {
-            return pass();
+            return Checked {
+                outcome: Outcome::Pass,
+                reported: Vec::new(),
+            };
         }
         let mut findings = Findings::new(self.report_only.as_ref(), self.refusal.status, true);
         let known = scan::scan_for_routing(request, &mut findings);
         inference::check_for_routing(&known, &mut findings);
         findings.finish(known)
-    }
-}
-
-fn pass<'a, 'p>() -> Checked<'a, 'p> {
-    Checked {
-        outcome: Outcome::Pass,
-        reported: Vec::new(),
     }
 }
 

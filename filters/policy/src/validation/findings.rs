@@ -48,7 +48,21 @@ impl<'p> Findings<'p> {
         }
     }
 
-    /// The same for what would make later checks costly: if it is enforced, rules are not asked any more.
+    /// A built-in check of one header: its value, if it has one, must hold.
+    pub(super) fn ensure(
+        &mut self,
+        value: Option<&[u8]>,
+        holds: fn(&[u8]) -> bool,
+        reason: RefusalReason,
+        field: &str,
+        message: &str,
+    ) {
+        if !value.is_none_or(holds) {
+            self.add(reason, field, message);
+        }
+    }
+
+    /// The same as [`Findings::add`] for what would make later checks costly: if it is enforced, rules are not asked any more.
     pub(super) fn add_flood(&mut self, reason: RefusalReason, field: &str, message: impl fmt::Display) {
         self.flood |= !self.only_reports(reason, field);
         self.add(reason, field, message);

@@ -9,33 +9,28 @@ use crate::known::Known;
 /// All of them.
 pub(super) fn check(known: &Known<'_>, findings: &mut Findings<'_>) {
     check_for_routing(known, findings);
-    let mut ensure = |value: Option<&[u8]>, holds: fn(&[u8]) -> bool, reason, field, message| {
-        if !value.is_none_or(holds) {
-            findings.add(reason, field, message);
-        }
-    };
-    ensure(
+    findings.ensure(
         known.trace_id,
         grammar::is_trace_id,
         RefusalReason::MalformedTraceId,
         headers::X_TRACE_ID,
         "must be 8 to 64 letters, digits or `-`",
     );
-    ensure(
+    findings.ensure(
         known.traceparent,
         grammar::is_traceparent,
         RefusalReason::MalformedTraceparent,
         headers::TRACEPARENT,
         "must be version-traceid-parentid-flags in lower-case hexadecimal, as W3C Trace Context has it",
     );
-    ensure(
+    findings.ensure(
         known.priority,
         grammar::is_priority,
         RefusalReason::MalformedPriority,
         headers::X_PRIORITY,
         "must be P0, P1 or P2",
     );
-    ensure(
+    findings.ensure(
         known.sla,
         headers::is_name_value,
         RefusalReason::MalformedSla,
@@ -51,40 +46,35 @@ const VERSION: &str =
 /// Those that the routing stage reads to decide. What only goes into the tag of a request (`x-trace-id`, `traceparent`) is
 /// not among them: routing makes do without.
 pub(super) fn check_for_routing(known: &Known<'_>, findings: &mut Findings<'_>) {
-    let mut ensure = |value: Option<&[u8]>, holds: fn(&[u8]) -> bool, reason, field, message| {
-        if !value.is_none_or(holds) {
-            findings.add(reason, field, message);
-        }
-    };
-    ensure(
+    findings.ensure(
         known.model,
         headers::is_name_value,
         RefusalReason::MalformedModel,
         headers::X_MODEL,
         NAME,
     );
-    ensure(
+    findings.ensure(
         known.model_version,
         headers::is_version_value,
         RefusalReason::MalformedModelVersion,
         headers::X_MODEL_VERSION,
         VERSION,
     );
-    ensure(
+    findings.ensure(
         known.canary_weight,
         |value| grammar::percent(value).is_some(),
         RefusalReason::MalformedCanaryWeight,
         headers::X_CANARY_WEIGHT,
         "must be an integer from 0 to 100",
     );
-    ensure(
+    findings.ensure(
         known.gpu_affinity,
         grammar::is_gpu_affinity,
         RefusalReason::MalformedGpuAffinity,
         headers::X_GPU_AFFINITY,
         "must be gpu0 to gpu9999 or any, then nothing, :high, :medium or :low, like gpu0:high",
     );
-    ensure(
+    findings.ensure(
         known.gpu_class,
         headers::is_name_value,
         RefusalReason::MalformedGpuClass,

@@ -66,35 +66,30 @@ impl Protocol {
         if !self.is_grpc() {
             return;
         }
-        let mut ensure = |value: Option<&[u8]>, holds: fn(&[u8]) -> bool, reason, field, message| {
-            if !value.is_some_and(holds) {
-                findings.add(reason, field, message);
-            }
-        };
-        ensure(
-            known.content_type,
+        findings.ensure(
+            required(known.content_type),
             grammar::is_content_type,
             RefusalReason::MalformedContentType,
             headers::CONTENT_TYPE,
             "must be application/grpc, or go on with +proto, +json or parameters after `;`",
         );
-        ensure(
-            known.method,
+        findings.ensure(
+            required(known.method),
             |value| value == b"POST",
             RefusalReason::MalformedMethod,
             headers::METHOD,
             "must be POST for gRPC",
         );
-        ensure(
-            known.path,
+        findings.ensure(
+            required(known.path),
             grammar::is_path,
             RefusalReason::MalformedPath,
             headers::PATH,
             "must be /package.Service/Method",
         );
         if self == Self::Grpc {
-            ensure(
-                known.te.or(Some(b"trailers")),
+            findings.ensure(
+                known.te,
                 |value| value.eq_ignore_ascii_case(b"trailers"),
                 RefusalReason::MalformedTe,
                 headers::TE,
@@ -105,27 +100,27 @@ impl Protocol {
     }
 }
 
+/// What has to be there: the empty value, which no such header may have, if it is not.
+fn required(value: Option<&[u8]>) -> Option<&[u8]> {
+    Some(value.unwrap_or_default())
+}
+
 fn check_own_headers(known: &Known<'_>, findings: &mut Findings<'_>) {
-    let mut ensure = |value: Option<&[u8]>, holds: fn(&[u8]) -> bool, reason, field, message| {
-        if !value.is_none_or(holds) {
-            findings.add(reason, field, message);
-        }
-    };
-    ensure(
+    findings.ensure(
         known.timeout,
         grammar::is_timeout,
         RefusalReason::MalformedTimeout,
         headers::GRPC_TIMEOUT,
         "must be 1 to 8 digits and a unit, one of H M S m u n, like 250m",
     );
-    ensure(
+    findings.ensure(
         known.encoding,
         grammar::is_encoding,
         RefusalReason::MalformedEncoding,
         headers::GRPC_ENCODING,
         "must be the name of one compression in lower case, like gzip",
     );
-    ensure(
+    findings.ensure(
         known.accept_encoding,
         grammar::is_encoding_list,
         RefusalReason::MalformedAcceptEncoding,
