@@ -84,9 +84,9 @@ impl Stream {
             let names = initial_versions.len();
             return Err(ProtocolError::TooManyVersions { kind, names });
         }
-        // A version brought along says nothing about a cluster that has changed since and waits for its endpoints.
+        // A version brought along says nothing about a cluster that has come or changed since and waits for its endpoints.
         let names = initial_versions.keys().filter(|_| kind == ResourceType::Endpoints);
-        let rewarming: Vec<String> = names.filter(|name| self.multiplex.rewarming(name)).cloned().collect();
+        let awaited: Vec<String> = names.filter(|name| self.multiplex.awaited(name)).cloned().collect();
         let (substream, first) = self.multiplex.open(kind, Removals::Named);
         substream.interest.check_growth(kind, subscribe.iter())?;
         let answer = substream.answer(&nonce, error);
@@ -118,7 +118,7 @@ impl Stream {
                     substream.ledger.recall(name, version);
                 }
             }
-            rewarming.iter().for_each(|name| substream.renew(name));
+            awaited.iter().for_each(|name| substream.renew(name));
             self.multiplex.resume();
         }
         Ok(answer)

@@ -111,11 +111,6 @@ impl Ledger {
         matches!(self.holdings.get(name), Some(Holding::Version(_) | Holding::Unknown))
     }
 
-    /// Whether sending this resource changes one that the client holds.
-    pub(crate) fn replaces(&self, resource: &Resource) -> bool {
-        self.holds(&resource.name) && !self.is_current(resource)
-    }
-
     /// Forgets a name the client has lost interest in.
     pub(crate) fn forget(&mut self, name: &str) {
         self.owed.remove(name);
@@ -246,7 +241,8 @@ impl Ledger {
         !self.owed.is_empty()
     }
 
-    fn is_current(&self, resource: &Resource) -> bool {
+    /// Whether the client holds this version of the resource.
+    pub(crate) fn is_current(&self, resource: &Resource) -> bool {
         matches!(self.holdings.get(&resource.name), Some(Holding::Version(version)) if *version == resource.version)
     }
 

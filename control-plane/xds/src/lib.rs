@@ -34,11 +34,13 @@
 //! An answer to a question goes at once: a name that is subscribed to and does not exist is reported as removed whatever
 //! rule 4 says.
 //!
-//! # Endpoints of a changed cluster
+//! # Endpoints of a changed cluster, and shared ones
 //!
 //! "Warming of Cluster is completed only when a new ClusterLoadAssignment response is supplied by management server even
 //! though there is no change in endpoints." A response that changes a cluster that the client already has therefore makes
-//! the endpoints of the same name owed again, on both protocols and across a reconnect.
+//! the endpoints that it awaits owed again, on both protocols and across a reconnect. So does a new cluster that awaits
+//! endpoints of another name ([`snapshot::Resource::awaiting`]) which the client already holds for another cluster: it
+//! subscribes to a name once, whatever the number of clusters that share it, and would wait in vain.
 //!
 //! # Refusals
 //!

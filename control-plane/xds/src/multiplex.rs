@@ -4,7 +4,7 @@ use crate::ledger::{Members, Plan, Removals};
 use crate::report::TypeReport;
 use crate::snapshot::{Resource, ResourceType, Snapshot, Version};
 use crate::substream::Substream;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// What clusters and endpoints must be in place for.
@@ -15,8 +15,8 @@ const REFERRERS: [ResourceType; 3] = [ResourceType::Listener, ResourceType::Rout
 pub(crate) struct Multiplex {
     substreams: BTreeMap<ResourceType, Substream>,
     nonces: u64,
-    /// Clusters changed on this stream whose endpoints have not been sent since.
-    rewarming: BTreeSet<String>,
+    /// Clusters sent on this stream whose endpoints have not been sent since, with the names of these.
+    warming: BTreeMap<String, String>,
     opening: Opening,
 }
 
@@ -63,8 +63,8 @@ impl Multiplex {
     }
 
     /// Whether the endpoints of that name are awaited by a cluster, whatever version of them the client holds.
-    pub(crate) fn rewarming(&self, name: &str) -> bool {
-        self.rewarming.contains(name)
+    pub(crate) fn awaited(&self, name: &str) -> bool {
+        self.warming.values().any(|awaited| awaited == name)
     }
 
     /// The next type with something to send, and what.
@@ -139,10 +139,11 @@ impl Multiplex {
         self.nonces += 1;
         let nonce = self.nonces.to_string();
         match kind {
-            ResourceType::Cluster => self.rewarm(resources, removed, snapshot),
-            ResourceType::Endpoints => resources.iter().for_each(|resource| {
-                self.rewarming.remove(&resource.name);
-            }),
+            ResourceType::Cluster => self.warm(resources, removed, snapshot),
+            ResourceType::Endpoints => {
+                let sent = |name: &str| resources.iter().any(|resource| resource.name == name);
+                self.warming.retain(|_, awaited| !sent(awaited));
+            }
             _ => {}
         }
         let members: Members = resources
@@ -156,24 +157,27 @@ impl Multiplex {
         nonce
     }
 
-    /// Endpoints of changed clusters are owed again. The endpoints of a cluster bear its name.
-    fn rewarm(&mut self, clusters: &[Arc<Resource>], removed: &[String], snapshot: &Snapshot) {
+    /// A cluster that is new or changed is warm only once its endpoints have come after it. Those of a new one will be asked
+    /// for, unless another cluster shares them and they were asked for already: a client says that once. So what the client
+    /// holds of them is sent again.
+    fn warm(&mut self, clusters: &[Arc<Resource>], removed: &[String], snapshot: &Snapshot) {
         for name in removed {
-            self.rewarming.remove(name);
+            self.warming.remove(name);
         }
-        let changed: Vec<String> = self.get(ResourceType::Cluster).map_or_else(Vec::new, |substream| {
-            let changed = clusters.iter().filter(|cluster| substream.ledger.replaces(cluster));
-            changed.map(|cluster| cluster.name.clone()).collect()
+        let cold: Vec<(String, String)> = self.get(ResourceType::Cluster).map_or_else(Vec::new, |substream| {
+            let cold = clusters.iter().filter(|cluster| !substream.ledger.is_current(cluster));
+            cold.map(|cluster| (cluster.name.clone(), cluster.awaits().to_owned()))
+                .collect()
         });
         let endpoints = self.substreams.get_mut(&ResourceType::Endpoints);
         if let (Some(endpoints), Some(set)) = (endpoints, snapshot.set(ResourceType::Endpoints)) {
-            for name in &changed {
-                if endpoints.interest.wants(name) && set.get(name).is_some() {
-                    endpoints.renew(name);
+            for (_, awaited) in &cold {
+                if endpoints.interest.wants(awaited) && set.get(awaited).is_some() {
+                    endpoints.renew(awaited);
                 }
             }
         }
-        self.rewarming.extend(changed);
+        self.warming.extend(cold);
     }
 
     /// How far the client is, type by type in sending order.

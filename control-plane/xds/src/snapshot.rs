@@ -123,6 +123,7 @@ pub struct Resource {
     pub version: Version,
     /// Encoded protobuf message, without the `Any` around it.
     pub body: Bytes,
+    awaits: Option<String>,
 }
 
 impl Resource {
@@ -133,7 +134,21 @@ impl Resource {
             name: name.into(),
             version: Version::of(&body),
             body,
+            awaits: None,
         }
+    }
+
+    /// The same as a cluster whose endpoints bear another name than its own (`EdsClusterConfig.service_name`): several
+    /// clusters may share one load assignment.
+    #[must_use]
+    pub fn awaiting(mut self, endpoints: impl Into<String>) -> Self {
+        self.awaits = Some(endpoints.into());
+        self
+    }
+
+    /// The name of the endpoints that a cluster awaits before it is warm.
+    pub fn awaits(&self) -> &str {
+        self.awaits.as_deref().unwrap_or(&self.name)
     }
 }
 

@@ -3,6 +3,7 @@
 //! One event a line. `#` begins a comment.
 //! - `serve CDS a@1 b@2`: from now on these are all resources of the type; the others stay as they are.
 //!   `serve CDS a@1 | EDS a@1` changes several at once.
+//!   `pool@1>a` is a cluster whose endpoints are called `a`.
 //! - `client CDS …`: a request. `ack#1` and `nack#1:why` answer the response with that nonce, `nonce#1` only names it.
 //!   Delta: `+a` subscribes, `-a` unsubscribes, `have:a@1` is an initial version.
 //!   State of the world: bare words are the names; `claim:now` is the version served now, `claim:x` the version `x`.
@@ -50,7 +51,11 @@ fn resource(text: &str) -> Resource {
     let (name, _) = text
         .split_once('@')
         .unwrap_or_else(|| panic!("`{text}` is not name@content"));
-    Resource::new(name, text.to_owned())
+    let resource = Resource::new(name, text.to_owned());
+    match text.split_once('>') {
+        Some((_, endpoints)) => resource.awaiting(endpoints),
+        None => resource,
+    }
 }
 
 fn line(of: ResourceType, nonce: &str, resources: &[Arc<Resource>], removed: &[String]) -> String {
@@ -251,8 +256,10 @@ transcripts! {
         the_wildcard_and_names_live_side_by_side
         a_reconnecting_client_gets_only_what_changed
         a_reconnecting_client_keeps_what_its_routes_refer_to
+        a_reconnecting_client_warms_a_new_cluster_by_endpoints_it_has
         a_reconnecting_client_without_routes_is_not_waited_for_for_ever
         endpoints_follow_a_changed_cluster
+        clusters_may_share_their_endpoints
         make_before_break
         what_was_refused_keeps_its_clusters
         a_type_holds_up_only_those_that_depend_on_it
@@ -267,6 +274,7 @@ transcripts! {
         the_wildcard_ends_when_only_names_are_given
         a_reconnecting_client_is_answered_unless_it_has_everything
         endpoints_follow_a_changed_cluster
+        clusters_may_share_their_endpoints
         make_before_break
 }
 
