@@ -109,8 +109,17 @@ pub struct RejectedRecord {
 pub struct NodeReport {
     /// Envoy's node id.
     pub id: String,
-    /// `delta` or `sotw`.
+    /// `delta` or `sotw`; followed by the type for a stream of one type, as in `delta Secret`.
     pub protocol: String,
+    /// Envoy's node cluster: the fleet that it says it belongs to.
+    #[serde(default)]
+    pub cluster: String,
+    /// Where it connected from.
+    #[serde(default)]
+    pub address: Option<String>,
+    /// Seconds since it connected.
+    #[serde(default)]
+    pub connected_s: u64,
     /// What it subscribed to, by type; sorted by type URL.
     pub types: Vec<NodeTypeReport>,
 }
@@ -120,12 +129,36 @@ pub struct NodeReport {
 pub struct NodeTypeReport {
     /// xDS type URL.
     pub type_url: String,
-    /// Version of the last response that the proxy accepted.
+    /// What the proxy has accepted: the served version if it has all of that which concerns it, else the version of the last
+    /// response that it accepted.
     pub acked_version: Option<String>,
+    /// What is served of the type. A proxy that is up to date has accepted this.
+    #[serde(default)]
+    pub served_version: Option<String>,
+    /// For how many milliseconds it has not been up to date; `None` if it is.
+    #[serde(default)]
+    pub behind_ms: Option<u64>,
     /// Whether a response is under way that it has not answered.
     pub in_flight: bool,
     /// Its last refusal, cleared by the next ACK.
     pub nack: Option<NackReport>,
+    /// Resources that it refused, and which have not changed since: it goes on with what it had. At most 100, sorted by name.
+    #[serde(default)]
+    pub refused: Vec<RefusedResource>,
+    /// How many there are.
+    #[serde(default)]
+    pub refused_total: usize,
+}
+
+/// A resource that a proxy refused.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RefusedResource {
+    /// Its name.
+    pub name: String,
+    /// The version that was refused; `None` if what it refused was the removal.
+    pub version: Option<String>,
+    /// The proxy's own words: what it says of this resource, or all that it said if it names none.
+    pub reason: String,
 }
 
 /// A refusal by a proxy.

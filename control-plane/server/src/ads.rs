@@ -1,4 +1,5 @@
-//! The aggregated discovery service over gRPC: protobuf and streams around the pure machines of `kilocard_xds`.
+//! xDS over gRPC: protobuf and streams around the pure machines of `kilocard_xds`. The aggregated service, a service for each
+//! type, and the status of the clients (CSDS).
 //!
 //! Owns: one task a stream, the registry of connected proxies. Must not know: where snapshots come from, what they mean.
 //!
@@ -6,43 +7,65 @@
 //! is room, so it always gets the newest state. Until a first snapshot is loaded nothing is sent: an empty mesh would make
 //! proxies drop what they have.
 
+pub mod authorise;
+mod blame;
+mod drain;
 mod nodes;
+mod progress;
+mod services;
 mod session;
+mod status;
 mod wire;
 
+pub use drain::Drain;
 pub use nodes::{AdsCounters, Nodes, TypeCounters};
 
-use envoy_types::pb::envoy::service::discovery::v3 as pb;
+use authorise::{AllowAll, Authorise, Peer};
 use kilocard_xds::snapshot::Snapshot;
-use kilocard_xds::{delta, sotw};
-use pb::aggregated_discovery_service_server::{AggregatedDiscoveryService, AggregatedDiscoveryServiceServer};
-use session::Protocol;
+use services::Responses;
+use session::{Protocol, Scope};
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::{Request, Response, Status, Streaming};
-
-/// Largest request taken, in bytes: a reconnecting delta client names every resource that it holds.
-const MAX_REQUEST_BYTES: usize = 64 << 20;
+use tonic::service::Routes;
+use tonic::{Request, Response, Streaming};
 
 /// The service. Cheap to clone; clones share the registry of proxies.
 #[derive(Clone)]
 pub struct Ads {
     snapshots: watch::Receiver<Option<Arc<Snapshot>>>,
     shutdown: CancellationToken,
+    drain: Drain,
+    authorise: Arc<dyn Authorise>,
     nodes: Nodes,
 }
 
 impl Ads {
     /// Serves whatever the channel holds, `None` for "nothing is loaded yet"; ends all streams when the token is cancelled,
-    /// upon which proxies keep what they have and reconnect.
+    /// upon which proxies keep what they have and reconnect. Lets everyone in.
     pub fn new(snapshots: watch::Receiver<Option<Arc<Snapshot>>>, shutdown: CancellationToken) -> Self {
         Self {
             snapshots,
             shutdown,
+            drain: Drain::default(),
+            authorise: Arc::new(AllowAll),
             nodes: Nodes::default(),
         }
+    }
+
+    /// Lets in whom this one lets in.
+    #[must_use]
+    pub fn authorised_by(mut self, authorise: Arc<dyn Authorise>) -> Self {
+        self.authorise = authorise;
+        self
+    }
+
+    /// Ends streams as this says.
+    #[must_use]
+    pub fn drained_by(mut self, drain: Drain) -> Self {
+        self.drain = drain;
+        self
     }
 
     /// The connected proxies.
@@ -50,38 +73,27 @@ impl Ads {
         self.nodes.clone()
     }
 
-    /// For a tonic router.
-    pub fn service(&self) -> AggregatedDiscoveryServiceServer<Self> {
-        AggregatedDiscoveryServiceServer::new(self.clone()).max_decoding_message_size(MAX_REQUEST_BYTES)
+    /// All services, for a tonic router.
+    pub fn routes(&self) -> Routes {
+        services::routes(self)
     }
 
-    fn start<P: Protocol>(&self, protocol: P, requests: Streaming<P::Request>) -> Responses<P::Response> {
+    fn start<P: Protocol>(
+        &self,
+        scope: Scope,
+        protocol: P,
+        request: Request<Streaming<P::Request>>,
+    ) -> Responses<P::Response> {
+        let peer = Peer {
+            address: request.remote_addr(),
+            names: Vec::new(),
+        };
         let (responses, receiver) = mpsc::channel(1);
         let ads = self.clone();
-        tokio::spawn(session::run(protocol, requests, responses, ads));
-        Response::new(ReceiverStream::new(receiver))
-    }
-}
-
-type Responses<R> = Response<ReceiverStream<Result<R, Status>>>;
-
-#[tonic::async_trait]
-impl AggregatedDiscoveryService for Ads {
-    type StreamAggregatedResourcesStream = ReceiverStream<Result<pb::DiscoveryResponse, Status>>;
-    type DeltaAggregatedResourcesStream = ReceiverStream<Result<pb::DeltaDiscoveryResponse, Status>>;
-
-    async fn stream_aggregated_resources(
-        &self,
-        request: Request<Streaming<pb::DiscoveryRequest>>,
-    ) -> Result<Responses<pb::DiscoveryResponse>, Status> {
-        Ok(self.start(sotw::Stream::new(), request.into_inner()))
-    }
-
-    async fn delta_aggregated_resources(
-        &self,
-        request: Request<Streaming<pb::DeltaDiscoveryRequest>>,
-    ) -> Result<Responses<pb::DeltaDiscoveryResponse>, Status> {
-        Ok(self.start(delta::Stream::new(), request.into_inner()))
+        tokio::spawn(async move {
+            session::run(protocol, (scope, peer), (request.into_inner(), responses), ads).await;
+        });
+        Ok(Response::new(ReceiverStream::new(receiver)))
     }
 }
 

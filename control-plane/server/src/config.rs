@@ -1,5 +1,6 @@
 //! The static configuration: flags and environment, read once.
 
+use crate::ads::authorise::NodePattern;
 use crate::snapshot::BuildOptions;
 use crate::snapshot::filter::{Delivery, FilterModule, ModuleError};
 use clap::Parser;
@@ -18,6 +19,12 @@ pub struct Args {
     /// Address on which proxies are served (ADS over gRPC); port 0 takes a free one
     #[arg(long, env = "KILOCARD_XDS_LISTEN", default_value = "127.0.0.1:18000")]
     pub xds_listen: SocketAddr,
+    /// Node ids that may connect, as patterns with `*` and `?`; everyone when left out
+    #[arg(long, env = "KILOCARD_ALLOW_NODES", value_delimiter = ',', value_name = "PATTERN")]
+    pub allow_nodes: Vec<NodePattern>,
+    /// After SIGTERM streams end spread over at most so many seconds
+    #[arg(long, env = "KILOCARD_DRAIN_SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(0..=600))]
+    pub drain_seconds: u64,
     /// Address of /ready, /metrics and /status; port 0 takes a free one
     #[arg(long, env = "KILOCARD_ADMIN_LISTEN", default_value = "127.0.0.1:18001")]
     pub admin_listen: SocketAddr,

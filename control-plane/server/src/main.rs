@@ -64,6 +64,8 @@ fn announce(config: &Config) {
         filter_delivery = ?args.filter_delivery,
         filter_vm_id = config.build.filter.vm_id(),
         access_log = args.access_log,
+        allow_nodes = ?args.allow_nodes.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        drain_seconds = args.drain_seconds,
         "kilocard control plane"
     );
 }

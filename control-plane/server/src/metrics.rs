@@ -15,8 +15,13 @@
 //! | `xds_responses_total` | `type`, the last part of the type URL | responses sent to proxies |
 //! | `xds_acks_total` | `type` | responses that proxies accepted |
 //! | `xds_nacks_total` | `type` | responses that proxies refused: each is worth an alert |
+//! | `xds_refused_resources` | `type` | resources that some proxy refused and still does without, counted for each proxy |
+//! | `xds_behind` | `type` | streams that lack something of what is served |
+//! | `xds_behind_seconds` | `type` | for how long the slowest of them has |
+//! | `xds_oversized_responses_total` | `type` | responses beyond the 4 MiB that gRPC clients take by default |
+//! | `xds_denied_streams_total` | | streams refused since their node is not allowed |
 
-use crate::ads::Nodes;
+use crate::ads::{Nodes, TypeCounters};
 use crate::model::Mesh;
 use crate::source::Health;
 use kilocard_registry::policy_status::PolicyState;
@@ -26,11 +31,14 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
+use std::sync::atomic::AtomicU64;
 
 /// Label set of a metric by one word.
 type ByWord = [(&'static str, &'static str); 1];
 /// Counters by the last part of a type URL.
 type ByType = Family<ByWord, Counter>;
+/// Gauges by the last part of a type URL.
+type GaugeByType = Family<ByWord, Gauge>;
 
 /// The counters; clones share the values.
 #[derive(Clone, Debug)]
@@ -120,23 +128,68 @@ impl Metrics {
     }
 }
 
-/// Messages by xDS type, as counted by the ADS service.
+/// What the xDS services counted, by type.
 fn register_xds(registry: &mut Registry, nodes: &Nodes) {
-    let (responses, acks, nacks) = (ByType::default(), ByType::default(), ByType::default());
-    for (kind, counted) in nodes.counters().types {
-        let word = kind.url().rsplit('.').next().unwrap_or_default();
-        let families = [
-            (&responses, counted.responses),
-            (&acks, counted.acks),
-            (&nacks, counted.nacks),
-        ];
-        for (family, count) in families {
-            family.get_or_create(&[("type", word)]).inc_by(count);
+    let counters = nodes.counters();
+    let by_type = |count: &dyn Fn(&TypeCounters) -> u64| {
+        let family = ByType::default();
+        for (kind, counted) in &counters.types {
+            let word = kind.url().rsplit('.').next().unwrap_or_default();
+            family.get_or_create(&[("type", word)]).inc_by(count(counted));
         }
+        family
+    };
+    let totals: [(&str, &str, ByType); 4] = [
+        (
+            "xds_responses",
+            "Responses sent to proxies",
+            by_type(&|counted| counted.responses),
+        ),
+        (
+            "xds_acks",
+            "Responses that proxies accepted",
+            by_type(&|counted| counted.acks),
+        ),
+        (
+            "xds_nacks",
+            "Responses that proxies refused",
+            by_type(&|counted| counted.nacks),
+        ),
+        (
+            "xds_oversized_responses",
+            "Responses beyond what a gRPC client takes by default",
+            by_type(&|counted| counted.oversized),
+        ),
+    ];
+    for (name, help, family) in totals {
+        registry.register(name, help, family);
     }
-    registry.register("xds_responses", "Responses sent to proxies, by xDS type", responses);
-    registry.register("xds_acks", "Responses that proxies accepted, by xDS type", acks);
-    registry.register("xds_nacks", "Responses that proxies refused, by xDS type", nacks);
+    let (refused, behind, longest) = (GaugeByType::default(), GaugeByType::default(), Family::default());
+    for (kind, counted) in &counters.types {
+        let label: ByWord = [("type", kind.url().rsplit('.').next().unwrap_or_default())];
+        refused.get_or_create(&label).set(saturated(counted.refused_resources));
+        behind.get_or_create(&label).set(saturated(counted.behind));
+        let seconds: &Gauge<f64, AtomicU64> = &longest.get_or_create(&label);
+        seconds.set(counted.behind_longest.as_secs_f64());
+    }
+    registry.register(
+        "xds_refused_resources",
+        "Resources that proxies refused and do without",
+        refused,
+    );
+    registry.register("xds_behind", "Streams that lack something of what is served", behind);
+    registry.register("xds_behind_seconds", "For how long the slowest of them has", longest);
+    let denied = Counter::<u64>::default();
+    denied.inc_by(counters.denied);
+    registry.register(
+        "xds_denied_streams",
+        "Streams refused since their node is not allowed",
+        denied,
+    );
+}
+
+fn saturated(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
 }
 
 fn to_gauge(count: usize) -> i64 {

@@ -1,7 +1,8 @@
 //! The process: its parts, started together and ended in order.
 
 use crate::admin::{self, Views};
-use crate::ads::Ads;
+use crate::ads::authorise::AllowNodes;
+use crate::ads::{Ads, Drain};
 use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::publish::{self, Outlets};
@@ -19,8 +20,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::transport::server::TcpIncoming;
 
-/// Time for streams to end after a signal; what is left then is cut.
-const DRAIN: Duration = Duration::from_secs(5);
+/// Time for what is under way to end once all streams have; what is left then is cut.
+const OVERDUE: Duration = Duration::from_secs(5);
 /// A proxy that vanished without closing its connection is dropped after these two.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -80,7 +81,11 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), ServeErr
         snapshots,
         state: states,
     };
-    let ads = Ads::new(snapshot.clone(), stop.clone());
+    let drain = Drain::within(Duration::from_secs(args.drain_seconds));
+    let mut ads = Ads::new(snapshot.clone(), stop.clone()).drained_by(drain);
+    if !args.allow_nodes.is_empty() {
+        ads = ads.authorised_by(Arc::new(AllowNodes(args.allow_nodes)));
+    }
     tasks.spawn(source.run(stop.clone()));
     tasks.spawn(StatusWriter::new(args.etcd, config.layout).run(feeds.book, stop.clone()));
     tasks.spawn(publish::run(
@@ -106,7 +111,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), ServeErr
     let grpc = tonic::transport::Server::builder()
         .http2_keepalive_interval(Some(KEEP_ALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
-        .add_service(ads.service())
+        .add_routes(ads.routes())
         .serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
     let admin = axum::serve(http, admin::router(views)).with_graceful_shutdown(stop.clone().cancelled_owned());
     let admin = async { admin.await.map_err(ServeError::Admin) };
@@ -122,14 +127,14 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), ServeErr
     tracing::info!(xds = %xds_address, admin = %admin_address, "listening");
     let overdue = async {
         stop.cancelled().await;
-        tokio::time::sleep(DRAIN).await;
+        tokio::time::sleep(drain.window() + OVERDUE).await;
     };
     tokio::select! {
         served = async { tokio::try_join!(grpc, admin) } => {
             served?;
             tasks.wait().await;
         }
-        () = overdue => tracing::warn!(after_s = DRAIN.as_secs(), "streams are still open: ending anyway"),
+        () = overdue => tracing::warn!("streams are still open: ending anyway"),
     }
     Ok(())
 }

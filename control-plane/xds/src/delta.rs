@@ -2,11 +2,15 @@
 
 use crate::interest::{MAX_NAMES, ProtocolError, WILDCARD};
 use crate::ledger::Removals;
-use crate::multiplex::Multiplex;
-use crate::report::{Answer, TypeReport};
+use crate::multiplex::{Contents, Multiplex};
+use crate::report::{Answer, ResourceReport, TypeReport};
 use crate::snapshot::{Resource, ResourceType, Snapshot, Version};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+
+/// How large a response may become before it is split, in bytes: below the 4 MiB that gRPC clients take by default.
+/// "The server sends each resource in its own response": how many go together is the server's choice.
+pub const MAX_RESPONSE_BYTES: usize = 3 << 20;
 
 /// What a client says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,18 +56,36 @@ pub struct Response {
     pub resources: Vec<Arc<Resource>>,
     /// Names that do not exist, or no longer.
     pub removed: Vec<String>,
+    /// What the client holds and is reminded of: to be sent "with the resource unset and version matching the most recently
+    /// sent version", which "will not be treated as resource updates, but only as TTL updates".
+    pub heartbeats: Vec<Arc<Resource>>,
 }
 
 /// One stream. See the crate's documentation for the order in which it speaks.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Stream {
     multiplex: Multiplex,
+    max_response_bytes: usize,
+}
+
+impl Default for Stream {
+    fn default() -> Self {
+        Self::limited(MAX_RESPONSE_BYTES)
+    }
 }
 
 impl Stream {
     /// A stream on which nothing has been said.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// A stream whose responses are split at so many bytes. A resource that is larger goes alone.
+    pub fn limited(max_response_bytes: usize) -> Self {
+        Self {
+            multiplex: Multiplex::default(),
+            max_response_bytes,
+        }
     }
 
     /// Takes a request and says how it answered an earlier response.
@@ -134,9 +156,14 @@ impl Stream {
     /// The next response, if there is one to send now. To be asked until it says `None`, after every request and for every
     /// new snapshot. For an unchanged snapshot it costs a comparison a type.
     pub fn next_response(&mut self, snapshot: &Snapshot) -> Option<Response> {
-        let (kind, plan) = self.multiplex.next(snapshot)?;
+        let (kind, mut plan) = self.multiplex.next(snapshot)?;
+        plan.limit(self.max_response_bytes);
         let system_version = snapshot.set(kind)?.version().clone();
-        let contents = (plan.send.as_slice(), plan.remove.as_slice());
+        let contents = Contents {
+            resources: &plan.send,
+            removed: &plan.remove,
+            partial: plan.partial,
+        };
         let nonce = self.multiplex.commit(kind, system_version.clone(), contents, snapshot);
         Some(Response {
             kind,
@@ -144,11 +171,22 @@ impl Stream {
             system_version,
             resources: plan.send,
             removed: plan.remove,
+            heartbeats: plan.refresh,
         })
+    }
+
+    /// Resources with a TTL are to be mentioned again, see [`Snapshot::ttl`]; when, is for whoever has a clock.
+    pub fn refresh(&mut self, snapshot: &Snapshot) {
+        self.multiplex.refresh(snapshot);
     }
 
     /// How far the client is: the types it has asked for, in sending order.
     pub fn report(&self) -> Vec<TypeReport> {
         self.multiplex.report()
+    }
+
+    /// How far each resource is, by type and name.
+    pub fn inspect(&self, snapshot: &Snapshot) -> Vec<ResourceReport> {
+        self.multiplex.inspect(snapshot)
     }
 }

@@ -1,6 +1,7 @@
 //! What one client holds of one type, what it is owed, and what it refused.
 
 use crate::interest::Interest;
+use crate::report::{Members, Refusal, ResourceStatus};
 use crate::snapshot::{Resource, ResourceSet, Version};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -36,16 +37,47 @@ pub(crate) struct Plan {
     pub(crate) remove: Vec<String>,
     /// Names whose removal waits for other types.
     pub(crate) held: Vec<String>,
+    /// What the client holds, to be reminded of before it drops it.
+    pub(crate) refresh: Vec<Arc<Resource>>,
+    /// Whether there is more than this.
+    pub(crate) partial: bool,
 }
 
 impl Plan {
     pub(crate) fn is_empty(&self) -> bool {
-        self.send.is_empty() && self.remove.is_empty()
+        self.send.is_empty() && self.remove.is_empty() && self.refresh.is_empty()
+    }
+
+    /// Cuts it down to what fits into so many bytes, at least one resource or name. What is removed goes with the last part:
+    /// make before break.
+    pub(crate) fn limit(&mut self, bytes: usize) {
+        let mut room = bytes;
+        let mut fits = |size: usize| {
+            let first = room == bytes;
+            let fits = size <= room || first;
+            room = if fits { room.saturating_sub(size.max(1)) } else { 0 };
+            fits
+        };
+        let send = self.send.iter().take_while(|resource| fits(resource.size())).count();
+        let remove = if send < self.send.len() {
+            0
+        } else {
+            self.remove
+                .iter()
+                .take_while(|name| fits(name.len() + NAME_OVERHEAD))
+                .count()
+        };
+        self.partial = send < self.send.len() || remove < self.remove.len();
+        self.send.truncate(send);
+        self.remove.truncate(remove);
+        if self.partial {
+            self.refresh.clear();
+        }
     }
 }
 
-/// The names of a response: the version sent, `None` for a removal.
-pub(crate) type Members = BTreeMap<String, Option<Version>>;
+/// Bytes that a name takes on the wire besides its own, at most.
+const NAME_OVERHEAD: usize = 6;
 
 /// The ledger of one type on one stream.
 #[derive(Debug)]
@@ -55,7 +87,7 @@ pub(crate) struct Ledger {
     /// Names that get an answer whatever the client already holds.
     owed: BTreeSet<String>,
     /// Refused responses of which nothing has changed since. A name is in one of them at most.
-    refused: Vec<Members>,
+    refused: Vec<Arc<Refusal>>,
 }
 
 impl Ledger {
@@ -73,16 +105,21 @@ impl Ledger {
         !self.refused.is_empty()
     }
 
+    /// The refusals that stand.
+    pub(crate) fn refusals(&self) -> &[Arc<Refusal>] {
+        &self.refused
+    }
+
     /// The name gets an answer whatever the client holds, and even if it refused it before.
     pub(crate) fn owe(&mut self, name: &str) {
-        self.refused.retain(|members| !members.contains_key(name));
+        self.refused.retain(|refusal| !refusal.members.contains_key(name));
         self.owed.insert(name.to_owned());
     }
 
     /// What is held under the name has to be sent again, and even if it was refused before. Unlike [`Ledger::owe`] this
     /// answers no question: should it not exist any more, its removal waits like any other.
     pub(crate) fn renew(&mut self, name: &str) {
-        self.refused.retain(|members| !members.contains_key(name));
+        self.refused.retain(|refusal| !refusal.members.contains_key(name));
         if self.holds(name) {
             self.holdings.insert(name.to_owned(), Holding::Unknown);
         }
@@ -115,10 +152,12 @@ impl Ledger {
     pub(crate) fn forget(&mut self, name: &str) {
         self.owed.remove(name);
         self.holdings.remove(name);
-        for members in &mut self.refused {
-            members.remove(name);
+        for refusal in &mut self.refused {
+            if refusal.members.contains_key(name) {
+                Arc::make_mut(refusal).members.remove(name);
+            }
         }
-        self.refused.retain(|members| !members.is_empty());
+        self.refused.retain(|refusal| !refusal.members.is_empty());
     }
 
     /// Forgets all names the client has lost interest in.
@@ -137,8 +176,9 @@ impl Ledger {
 
     /// Takes notice of a changed set: a refusal stands only while all that was refused is still what is served.
     pub(crate) fn observe(&mut self, set: &ResourceSet) {
-        self.refused.retain(|members| {
-            members
+        self.refused.retain(|refusal| {
+            refusal
+                .members
                 .iter()
                 .all(|(name, version)| set.get(name).map(|resource| &resource.version) == version.as_ref())
         });
@@ -193,8 +233,20 @@ impl Ledger {
         }
     }
 
-    /// A response with these members is on its way: all that was owed is in it.
-    pub(crate) fn commit(&mut self, interest: &Interest, members: &Members) {
+    /// What the client would drop unless it hears of it, as far as it is not sent anew anyway.
+    pub(crate) fn mortal(&self, interest: &Interest, set: &ResourceSet) -> Vec<Arc<Resource>> {
+        if set.ttl().is_none() {
+            return Vec::new();
+        }
+        let mortal = |resource: &&Arc<Resource>| {
+            let lacking = self.owed.contains(&resource.name) || !self.is_current(resource);
+            resource.ttl.is_some() && interest.wants(&resource.name) && !lacking
+        };
+        set.iter().filter(mortal).cloned().collect()
+    }
+
+    /// A response with these members is on its way: all that was owed is in it, unless there is more to come.
+    pub(crate) fn commit(&mut self, interest: &Interest, members: &Members, partial: bool) {
         for (name, version) in members {
             self.forget(name);
             match version {
@@ -207,7 +259,9 @@ impl Ledger {
                 None => {}
             }
         }
-        self.owed.clear();
+        if !partial {
+            self.owed.clear();
+        }
     }
 
     /// There is nothing to say: what is owed and does not exist cannot be told (state of the world); should it be created
@@ -217,20 +271,23 @@ impl Ledger {
     }
 
     /// The client refused a response with these members; those it has unsubscribed from since do not matter.
-    pub(crate) fn refuse(&mut self, interest: &Interest, mut members: Members) {
+    pub(crate) fn refuse(&mut self, interest: &Interest, mut members: Members, message: Arc<str>) {
         members.retain(|name, _| interest.wants(name));
         for name in members.keys() {
             self.holdings.insert(name.clone(), Holding::Unknown);
         }
         if !members.is_empty() {
-            self.refused.push(members);
+            self.refused.push(Arc::new(Refusal { message, members }));
         }
     }
 
     /// The response that was refused last told these removals as well.
     pub(crate) fn refused_too(&mut self, removed: Vec<String>) {
         match self.refused.last_mut() {
-            Some(members) => members.extend(removed.into_iter().map(|name| (name, None))),
+            Some(refusal) => {
+                let members = &mut Arc::make_mut(refusal).members;
+                members.extend(removed.into_iter().map(|name| (name, None)));
+            }
             // The client has lost interest in all that was in it.
             None => removed.iter().for_each(|name| self.forget(name)),
         }
@@ -247,6 +304,40 @@ impl Ledger {
     }
 
     fn is_refused(&self, name: &str) -> bool {
-        self.refused.iter().any(|members| members.contains_key(name))
+        self.refused.iter().any(|refusal| refusal.members.contains_key(name))
+    }
+
+    /// Every name that the client holds, waits for, has refused, or should get, with how far it is. `sent` is what is on its
+    /// way.
+    pub(crate) fn inspect(
+        &self,
+        interest: &Interest,
+        set: &ResourceSet,
+        sent: Option<&Members>,
+    ) -> BTreeMap<String, (Option<Version>, ResourceStatus)> {
+        let wanted = set.iter().filter(|resource| interest.wants(&resource.name));
+        let mut all: BTreeMap<String, (Option<Version>, ResourceStatus)> = wanted
+            .map(|resource| &resource.name)
+            .chain(&self.owed)
+            .map(|name| (name.clone(), (None, ResourceStatus::NotSent)))
+            .collect();
+        for (name, holding) in &self.holdings {
+            let current = |version: &Version| set.get(name).is_some_and(|served| served.version == *version);
+            let inspected = match holding {
+                Holding::Version(version) if current(version) => (Some(version.clone()), ResourceStatus::Accepted),
+                Holding::Version(version) => (Some(version.clone()), ResourceStatus::NotSent),
+                Holding::Unknown => (None, ResourceStatus::NotSent),
+                Holding::Nothing => (None, ResourceStatus::Absent),
+            };
+            all.insert(name.clone(), inspected);
+        }
+        for refusal in &self.refused {
+            let refused = || ResourceStatus::Refused(Arc::clone(&refusal.message));
+            let members = refusal.members.iter();
+            all.extend(members.map(|(name, version)| (name.clone(), (version.clone(), refused()))));
+        }
+        let sent = sent.into_iter().flatten();
+        all.extend(sent.map(|(name, version)| (name.clone(), (version.clone(), ResourceStatus::Sent))));
+        all
     }
 }

@@ -14,7 +14,7 @@
 //! can then be removed". Types are therefore considered in the order of [`snapshot::ResourceType::ALL`], each with at most
 //! one unanswered response, under these rules. A type to which the client has not subscribed never holds up another.
 //!
-//! 1. Clusters and endpoints never wait. In particular endpoints do not wait for the answer to the clusters before them:
+//! 1. Runtime, secrets, clusters and endpoints never wait. In particular endpoints do not wait for the answer to the clusters before them:
 //!    Envoy withholds that ACK until all its clusters are warm, and they become warm only by their endpoints.
 //! 2. Listeners, routes and extensions wait until clusters and endpoints have been answered. For Envoy the ACK of clusters
 //!    then means that they are warm, so a route never names a cluster that cannot take a request yet.
@@ -25,7 +25,8 @@
 //!    there a removed cluster simply stays in the responses for as long.) Removals of endpoints wait for the same, and for
 //!    the answer to the removal of their clusters. A delta client that brought versions along may use routes that it has
 //!    not asked for yet, so there removals also wait until it has asked for all three, or until the transport ends the
-//!    opening ([`delta::Stream::end_opening`]).
+//!    opening ([`delta::Stream::end_opening`]). Removals of secrets wait for the same, and until nothing is to be said of
+//!    clusters.
 //! 5. A NACK counts as an answer for rules 2 and 3, so one bad resource does not freeze the rest.
 //!
 //! What is removed from a *route* while an extension still leads to it is beyond these rules, since bodies are opaque here:
@@ -41,6 +42,17 @@
 //! the endpoints that it awaits owed again, on both protocols and across a reconnect. So does a new cluster that awaits
 //! endpoints of another name ([`snapshot::Resource::awaiting`]) which the client already holds for another cluster: it
 //! subscribes to a name once, whatever the number of clusters that share it, and would wait in vain.
+//!
+//! # Size
+//!
+//! A delta response is split at a number of bytes ([`delta::MAX_RESPONSE_BYTES`]); the next part goes when the one before it
+//! has been answered, and all rules hold for each part: what comes after clusters waits for their last part. State of the
+//! world must say everything at once.
+//!
+//! # Time to live
+//!
+//! A resource may have a TTL, after which a client that has heard nothing of it drops it. Whoever has a clock calls `refresh`
+//! more often than that, upon which the client is sent heartbeats: name, version and TTL without the body.
 //!
 //! # Refusals
 //!

@@ -1,7 +1,7 @@
 //! All types of one stream, and the order among them. The rules are in the crate's documentation and are cited by number.
 
-use crate::ledger::{Members, Plan, Removals};
-use crate::report::TypeReport;
+use crate::ledger::{Plan, Removals};
+use crate::report::{Members, ResourceReport, TypeReport};
 use crate::snapshot::{Resource, ResourceType, Snapshot, Version};
 use crate::substream::Substream;
 use std::collections::BTreeMap;
@@ -18,6 +18,15 @@ pub(crate) struct Multiplex {
     /// Clusters sent on this stream whose endpoints have not been sent since, with the names of these.
     warming: BTreeMap<String, String>,
     opening: Opening,
+}
+
+/// What a response says.
+#[derive(Debug)]
+pub(crate) struct Contents<'a> {
+    pub(crate) resources: &'a [Arc<Resource>],
+    pub(crate) removed: &'a [String],
+    /// Whether there is more to come.
+    pub(crate) partial: bool,
 }
 
 /// Whether a type that has not been asked for may yet turn out to be in use.
@@ -60,6 +69,15 @@ impl Multiplex {
     /// The client has had the time to ask for all it uses.
     pub(crate) fn end_opening(&mut self) {
         self.opening = Opening::Over;
+    }
+
+    /// Clients have to be reminded of what they would drop otherwise.
+    pub(crate) fn refresh(&mut self, snapshot: &Snapshot) {
+        for (kind, substream) in &mut self.substreams {
+            if snapshot.set(*kind).is_some_and(|set| set.ttl().is_some()) {
+                substream.refresh();
+            }
+        }
     }
 
     /// Whether the endpoints of that name are awaited by a cluster, whatever version of them the client holds.
@@ -112,7 +130,13 @@ impl Multiplex {
         match kind {
             ResourceType::Cluster => referrers_accepted(),
             ResourceType::Endpoints => !self.in_flight(ResourceType::Cluster) && referrers_accepted(),
-            ResourceType::Listener | ResourceType::Route | ResourceType::Extension => true,
+            // Visited before clusters, so what is to be said of these may not be on its way yet.
+            ResourceType::Secret => {
+                !self.in_flight(ResourceType::Cluster)
+                    && !self.unsent(ResourceType::Cluster, snapshot)
+                    && referrers_accepted()
+            }
+            ResourceType::Runtime | ResourceType::Listener | ResourceType::Route | ResourceType::Extension => true,
         }
     }
 
@@ -133,7 +157,11 @@ impl Multiplex {
         &mut self,
         kind: ResourceType,
         version: Version,
-        (resources, removed): (&[Arc<Resource>], &[String]),
+        Contents {
+            resources,
+            removed,
+            partial,
+        }: Contents<'_>,
         snapshot: &Snapshot,
     ) -> String {
         self.nonces += 1;
@@ -152,7 +180,7 @@ impl Multiplex {
             .chain(removed.iter().map(|name| (name.clone(), None)))
             .collect();
         if let Some(substream) = self.get_mut(kind) {
-            substream.commit(nonce.clone(), version, members);
+            substream.commit(nonce.clone(), version, members, partial);
         }
         nonce
     }
@@ -182,12 +210,18 @@ impl Multiplex {
 
     /// How far the client is, type by type in sending order.
     pub(crate) fn report(&self) -> Vec<TypeReport> {
-        let reports = self.substreams.iter().map(|(kind, substream)| TypeReport {
-            kind: *kind,
-            acked_version: substream.acked().cloned(),
-            in_flight: substream.in_flight(),
-            nack: substream.nack().cloned(),
-        });
-        reports.collect()
+        let reports = self.substreams.iter();
+        reports.map(|(kind, substream)| substream.report(*kind)).collect()
+    }
+
+    /// How far each resource is, by type and name.
+    pub(crate) fn inspect(&self, snapshot: &Snapshot) -> Vec<ResourceReport> {
+        let mut all = Vec::new();
+        for (kind, substream) in &self.substreams {
+            if let Some(set) = snapshot.set(*kind) {
+                all.extend(substream.inspect(*kind, set));
+            }
+        }
+        all
     }
 }

@@ -5,11 +5,17 @@ use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The resource types served here, in the order in which additions are sent (make before break: what is referred to goes
 /// before what refers to it).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ResourceType {
+    /// RTDS. First: a starting Envoy asks for its runtime before anything else, and asks for nothing else until it has it.
+    Runtime,
+    /// SDS. Before clusters: a cluster or listener that takes a secret from here stays warming until it has come, and Envoy
+    /// asks for the secret only when it has got the cluster, so it never goes too early.
+    Secret,
     /// CDS.
     Cluster,
     /// EDS.
@@ -24,7 +30,9 @@ pub enum ResourceType {
 
 impl ResourceType {
     /// All types, in sending order.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 7] = [
+        Self::Runtime,
+        Self::Secret,
         Self::Cluster,
         Self::Endpoints,
         Self::Listener,
@@ -35,6 +43,8 @@ impl ResourceType {
     /// The type URL on the wire.
     pub const fn url(self) -> &'static str {
         match self {
+            Self::Runtime => "type.googleapis.com/envoy.service.runtime.v3.Runtime",
+            Self::Secret => "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret",
             Self::Cluster => "type.googleapis.com/envoy.config.cluster.v3.Cluster",
             Self::Endpoints => "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment",
             Self::Listener => "type.googleapis.com/envoy.config.listener.v3.Listener",
@@ -124,6 +134,8 @@ pub struct Resource {
     /// Encoded protobuf message, without the `Any` around it.
     pub body: Bytes,
     awaits: Option<String>,
+    /// How long a client keeps it once it has lost the server; `None`: for ever.
+    pub ttl: Option<Duration>,
 }
 
 impl Resource {
@@ -135,6 +147,7 @@ impl Resource {
             version: Version::of(&body),
             body,
             awaits: None,
+            ttl: None,
         }
     }
 
@@ -150,6 +163,25 @@ impl Resource {
     pub fn awaits(&self) -> &str {
         self.awaits.as_deref().unwrap_or(&self.name)
     }
+
+    /// Bytes that it takes in a response, at most.
+    pub fn size(&self) -> usize {
+        // The type's URL, the version, and the tags and lengths around them.
+        self.body.len() + self.name.len() + 160
+    }
+
+    /// The same, to be dropped by a client that has not heard of it for so long. "To update the TTL associated with a
+    /// Resource, the management server resends the resource with a new TTL. To remove the TTL, the management server resends
+    /// the resource with the TTL field unset": so the TTL is a part of what the version is the hash of.
+    #[must_use]
+    pub fn with_ttl(mut self, ttl: Duration) -> Self {
+        let digest = Sha256::new()
+            .chain_update(&self.body)
+            .chain_update(ttl.as_nanos().to_be_bytes());
+        self.version = Version::from_digest(digest);
+        self.ttl = Some(ttl);
+        self
+    }
 }
 
 /// All resources of one type, by name.
@@ -157,6 +189,7 @@ impl Resource {
 pub struct ResourceSet {
     resources: BTreeMap<String, Arc<Resource>>,
     version: Version,
+    ttl: Option<Duration>,
 }
 
 impl ResourceSet {
@@ -164,7 +197,17 @@ impl ResourceSet {
     pub fn new(resources: impl IntoIterator<Item = Resource>) -> Self {
         let resources: BTreeMap<_, _> = resources.into_iter().map(|r| (r.name.clone(), Arc::new(r))).collect();
         let version = Version::over(resources.values());
-        Self { resources, version }
+        let ttl = resources.values().filter_map(|resource| resource.ttl).min();
+        Self {
+            resources,
+            version,
+            ttl,
+        }
+    }
+
+    /// The shortest TTL in it.
+    pub fn ttl(&self) -> Option<Duration> {
+        self.ttl
     }
 
     /// Content hash over names and versions.
@@ -219,6 +262,11 @@ impl Snapshot {
     /// The resources of a type, `None` only for a snapshot made by `default()`, which serves nothing.
     pub fn set(&self, kind: ResourceType) -> Option<&ResourceSet> {
         self.sets.get(&kind)
+    }
+
+    /// The shortest TTL in it: a client must hear of such resources more often than that.
+    pub fn ttl(&self) -> Option<Duration> {
+        self.sets.values().filter_map(ResourceSet::ttl).min()
     }
 
     /// Content hash over all types.

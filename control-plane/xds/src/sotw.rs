@@ -3,8 +3,8 @@
 
 use crate::interest::{ProtocolError, WILDCARD};
 use crate::ledger::{Plan, Removals};
-use crate::multiplex::Multiplex;
-use crate::report::{Answer, TypeReport};
+use crate::multiplex::{Contents, Multiplex};
+use crate::report::{Answer, ResourceReport, TypeReport};
 use crate::snapshot::{Resource, ResourceSet, ResourceType, Snapshot, Version};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -48,6 +48,9 @@ pub struct Response {
     pub nonce: String,
     /// Clusters, listeners: everything, and what is missing is removed. Others: what is new or changed.
     pub resources: Vec<Arc<Resource>>,
+    /// What the client holds and is reminded of: to be sent wrapped, with the body unset, and with *this response's* version,
+    /// by which the client knows them.
+    pub heartbeats: Vec<Arc<Resource>>,
 }
 
 /// One stream. See the crate's documentation for the order in which it speaks.
@@ -125,20 +128,32 @@ impl Stream {
     /// new snapshot. For an unchanged snapshot it costs a comparison a type.
     pub fn next_response(&mut self, snapshot: &Snapshot) -> Option<Response> {
         self.check_claims(snapshot);
-        let (kind, plan, version, resources) = loop {
-            let (kind, plan) = self.multiplex.next(snapshot)?;
-            let (version, resources) = self.contents(kind, snapshot.set(kind)?, &plan);
+        let (kind, plan, version, resources, heartbeats) = loop {
+            let (kind, mut plan) = self.multiplex.next(snapshot)?;
+            let (version, mut resources) = self.contents(kind, snapshot.set(kind)?, &plan);
             let substream = self.multiplex.get_mut(kind)?;
             if kind.full_state() && plan.send.is_empty() && substream.has_refused(&version) {
                 // A removal that is told by absence: the response that was refused told it already.
                 substream.refused_too(plan.remove);
+                substream.forgo_refresh();
                 continue;
             }
-            break (kind, plan, version, resources);
+            let mut heartbeats = std::mem::take(&mut plan.refresh);
+            if kind.full_state() {
+                // They are in it.
+                heartbeats.clear();
+            } else if !plan.send.is_empty() || !substream.has_accepted(&version) {
+                // By this version the client does not know them.
+                resources.append(&mut heartbeats);
+            }
+            break (kind, plan, version, resources, heartbeats);
         };
-        let nonce = self
-            .multiplex
-            .commit(kind, version.clone(), (&resources, &plan.remove), snapshot);
+        let contents = Contents {
+            resources: &resources,
+            removed: &plan.remove,
+            partial: false,
+        };
+        let nonce = self.multiplex.commit(kind, version.clone(), contents, snapshot);
         if kind.full_state() {
             let served = resources
                 .iter()
@@ -151,7 +166,13 @@ impl Stream {
             version,
             nonce,
             resources,
+            heartbeats,
         })
+    }
+
+    /// Resources with a TTL are to be mentioned again, see [`Snapshot::ttl`]; when, is for whoever has a clock.
+    pub fn refresh(&mut self, snapshot: &Snapshot) {
+        self.multiplex.refresh(snapshot);
     }
 
     /// Compares what clients brought along with what is served.
@@ -198,5 +219,10 @@ impl Stream {
     /// How far the client is: the types it has asked for, in sending order.
     pub fn report(&self) -> Vec<TypeReport> {
         self.multiplex.report()
+    }
+
+    /// How far each resource is, by type and name.
+    pub fn inspect(&self, snapshot: &Snapshot) -> Vec<ResourceReport> {
+        self.multiplex.inspect(snapshot)
     }
 }

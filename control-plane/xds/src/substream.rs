@@ -2,9 +2,9 @@
 //! stream".
 
 use crate::interest::{Interest, WILDCARD};
-use crate::ledger::{Ledger, Members, Plan, Removals};
-use crate::report::{Answer, Nack};
-use crate::snapshot::{ResourceSet, Version};
+use crate::ledger::{Ledger, Plan, Removals};
+use crate::report::{Answer, Members, Nack, ResourceReport, TypeReport};
+use crate::snapshot::{ResourceSet, ResourceType, Version};
 
 /// A response that the client has not answered.
 #[derive(Debug)]
@@ -12,6 +12,8 @@ struct Outstanding {
     nonce: String,
     version: Version,
     members: Members,
+    /// Whether there is more to come before the client has all of the version.
+    partial: bool,
 }
 
 /// The state of one type.
@@ -32,6 +34,8 @@ pub(crate) struct Substream {
     must_answer: bool,
     /// The client brought versions along, and it is not known yet whether they are what is served.
     resuming: bool,
+    /// The client has to be reminded of what it would drop otherwise.
+    refreshing: bool,
 }
 
 impl Substream {
@@ -47,6 +51,7 @@ impl Substream {
             holding: false,
             must_answer: false,
             resuming: false,
+            refreshing: false,
         }
     }
 
@@ -112,10 +117,13 @@ impl Substream {
         };
         let Some(message) = error else {
             self.nack = None;
-            self.acked = Some(outstanding.version.clone());
+            if !outstanding.partial {
+                self.acked = Some(outstanding.version.clone());
+            }
             return Answer::Ack(outstanding.version);
         };
-        self.ledger.refuse(&self.interest, outstanding.members);
+        self.ledger
+            .refuse(&self.interest, outstanding.members, message.as_str().into());
         // What was refused may have been replaced meanwhile: compare again.
         self.seen = None;
         let nack = Nack {
@@ -124,6 +132,22 @@ impl Substream {
         };
         self.nack = Some(nack.clone());
         Answer::Nack(nack)
+    }
+
+    /// Whether the client's last answer accepted this version.
+    pub(crate) fn has_accepted(&self, version: &Version) -> bool {
+        self.nack.is_none() && self.acked.as_ref() == Some(version)
+    }
+
+    /// The client is to be reminded of what it would drop otherwise.
+    pub(crate) fn refresh(&mut self) {
+        self.refreshing = true;
+        self.dirty = true;
+    }
+
+    /// There is no need to, or no way.
+    pub(crate) fn forgo_refresh(&mut self) {
+        self.refreshing = false;
     }
 
     /// Whether the client's last answer refused this version, and it has not asked for anything since.
@@ -151,22 +175,24 @@ impl Substream {
         !self.dirty && !self.holding
     }
 
-    /// Whether the client lacks something of the set, or holds what is no longer in it. Asked of listeners, routes and
-    /// extensions, whose removals never wait.
+    /// Whether the client lacks something of the set, or holds what is no longer in it.
     pub(crate) fn unsent(&self, set: &ResourceSet) -> bool {
-        self.dirty && (self.must_answer || !self.ledger.plan(&self.interest, set, false).is_empty())
+        !self.idle() && (self.must_answer || !self.ledger.plan(&self.interest, set, false).is_empty())
     }
 
     /// What to send now; `None` if there is nothing.
     pub(crate) fn plan(&mut self, set: &ResourceSet, hold: bool) -> Option<Plan> {
-        let plan = self.ledger.plan(&self.interest, set, hold);
+        let mut plan = self.ledger.plan(&self.interest, set, hold);
         self.holding = !plan.held.is_empty();
+        if self.refreshing {
+            plan.refresh = self.ledger.mortal(&self.interest, set);
+        }
         if plan.is_empty() && !self.must_answer {
             if self.resuming && !self.holding {
                 // What it brought along is what is served.
                 self.acked = Some(set.version().clone());
             }
-            self.resuming = false;
+            (self.resuming, self.refreshing) = (false, false);
             self.ledger.settle();
             self.dirty = false;
             return None;
@@ -174,17 +200,19 @@ impl Substream {
         Some(plan)
     }
 
-    /// A response goes out.
-    pub(crate) fn commit(&mut self, nonce: String, version: Version, members: Members) {
-        self.ledger.commit(&self.interest, &members);
+    /// A response goes out, all of what there is to send or a part of it.
+    pub(crate) fn commit(&mut self, nonce: String, version: Version, members: Members, partial: bool) {
+        self.ledger.commit(&self.interest, &members, partial);
         self.outstanding = Some(Outstanding {
             nonce,
             version,
             members,
+            partial,
         });
         self.must_answer = false;
         self.resuming = false;
-        self.dirty = false;
+        self.refreshing &= partial;
+        self.dirty = partial;
     }
 
     /// Whether a response has not been answered.
@@ -192,11 +220,32 @@ impl Substream {
         self.outstanding.is_some()
     }
 
-    pub(crate) fn acked(&self) -> Option<&Version> {
-        self.acked.as_ref()
+    /// How far the client is.
+    pub(crate) fn report(&self, kind: ResourceType) -> TypeReport {
+        let waiting = self.in_flight() || self.dirty || self.holding;
+        let behind = waiting || self.seen.is_none() || self.ledger.stands_refused();
+        let acked = self.acked.as_ref();
+        let acked = acked.map(|acked| self.seen.as_ref().filter(|_| !behind).unwrap_or(acked));
+        TypeReport {
+            kind,
+            acked_version: acked.cloned(),
+            served_version: self.seen.clone(),
+            behind,
+            in_flight: self.in_flight(),
+            nack: self.nack.clone(),
+            refused: self.ledger.refusals().to_vec(),
+        }
     }
 
-    pub(crate) fn nack(&self) -> Option<&Nack> {
-        self.nack.as_ref()
+    /// How far each resource is.
+    pub(crate) fn inspect(&self, kind: ResourceType, set: &ResourceSet) -> impl Iterator<Item = ResourceReport> {
+        let sent = self.outstanding.as_ref().map(|outstanding| &outstanding.members);
+        let all = self.ledger.inspect(&self.interest, set, sent).into_iter();
+        all.map(move |(name, (version, status))| ResourceReport {
+            kind,
+            name,
+            version,
+            status,
+        })
     }
 }

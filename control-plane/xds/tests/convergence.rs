@@ -175,6 +175,9 @@ impl Client {
             assert!(!unanswered(&cluster) && !unanswered(&endpoints), "rule 2: {message:?}");
             return;
         }
+        if message.kind == ResourceType::Runtime {
+            return;
+        }
         let cache = &self.caches[&message.kind];
         let removed: Vec<&String> = if !self.sotw {
             let removed = message.contents.iter().filter(|(_, version)| version.is_none());
@@ -195,7 +198,7 @@ impl Client {
             return;
         }
         assert!(
-            message.kind != endpoints || !unanswered(&cluster),
+            message.kind == cluster || !unanswered(&cluster),
             "rule 4, clusters unanswered: {message:?}"
         );
         for kind in REFERRERS {

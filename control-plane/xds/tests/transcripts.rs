@@ -9,14 +9,19 @@
 //!   State of the world: bare words are the names; `claim:now` is the version served now, `claim:x` the version `x`.
 //! - `server CDS #1 a@1 b@2 -c`: the response expected next, `-c` for removed. After a `serve` or `client` line the `server`
 //!   lines that follow must be exactly what the machine says.
+//! - `refresh now`: whoever has a clock has resources with a TTL (`k@1~30`, in seconds) mentioned again; `~k` is then a
+//!   heartbeat in a response.
+//! - `reconnect now`: the stream ends and a new one begins. `limit bytes N`: it splits responses at N bytes (delta).
+//! - `refused CDS a b`: these stand refused.
 //! - `opening over`: whoever has a clock ends the opening of the stream.
 //! - `report CDS acked|unacked idle|waiting [nack:why]`: the operator's view.
 
 use kilocard_xds::report::TypeReport;
 use kilocard_xds::snapshot::{Resource, ResourceSet, ResourceType, Snapshot, Version};
 use kilocard_xds::{delta, sotw};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 enum Machine {
     Delta(delta::Stream),
@@ -36,12 +41,14 @@ fn kind(text: &str) -> ResourceType {
         "LDS" => ResourceType::Listener,
         "RDS" => ResourceType::Route,
         "ECDS" => ResourceType::Extension,
+        "SDS" => ResourceType::Secret,
+        "RTDS" => ResourceType::Runtime,
         other => panic!("no type {other}"),
     }
 }
 
 fn abbreviation(of: ResourceType) -> &'static str {
-    ["CDS", "EDS", "LDS", "RDS", "ECDS"]
+    ["CDS", "EDS", "LDS", "RDS", "ECDS", "SDS", "RTDS"]
         .into_iter()
         .find(|text| kind(text) == of)
         .expect("every type has one")
@@ -51,6 +58,10 @@ fn resource(text: &str) -> Resource {
     let (name, _) = text
         .split_once('@')
         .unwrap_or_else(|| panic!("`{text}` is not name@content"));
+    if let Some((content, seconds)) = text.split_once('~') {
+        let ttl = Duration::from_secs(seconds.parse().expect("seconds"));
+        return Resource::new(name, content.to_owned()).with_ttl(ttl);
+    }
     let resource = Resource::new(name, text.to_owned());
     match text.split_once('>') {
         Some((_, endpoints)) => resource.awaiting(endpoints),
@@ -58,13 +69,22 @@ fn resource(text: &str) -> Resource {
     }
 }
 
-fn line(of: ResourceType, nonce: &str, resources: &[Arc<Resource>], removed: &[String]) -> String {
+/// A response in a line: what is sent, removed, and only mentioned.
+fn line(
+    (of, nonce): (ResourceType, &str),
+    resources: &[Arc<Resource>],
+    removed: &[String],
+    alive: &[Arc<Resource>],
+) -> String {
     let mut text = format!("{} #{nonce}", abbreviation(of));
     for resource in resources {
         text += &format!(" {}", String::from_utf8_lossy(&resource.body));
     }
     for name in removed {
         text += &format!(" -{name}");
+    }
+    for resource in alive {
+        text += &format!(" ~{}", resource.name);
     }
     text
 }
@@ -91,12 +111,14 @@ impl Replay {
         match &mut self.machine {
             Machine::Delta(stream) => {
                 while let Some(r) = stream.next_response(&snapshot) {
-                    self.said.push_back(line(r.kind, &r.nonce, &r.resources, &r.removed));
+                    let line = line((r.kind, &r.nonce), &r.resources, &r.removed, &r.heartbeats);
+                    self.said.push_back(line);
                 }
             }
             Machine::Sotw(stream) => {
                 while let Some(r) = stream.next_response(&snapshot) {
-                    self.said.push_back(line(r.kind, &r.nonce, &r.resources, &[]));
+                    let line = line((r.kind, &r.nonce), &r.resources, &[], &r.heartbeats);
+                    self.said.push_back(line);
                 }
             }
         }
@@ -152,15 +174,44 @@ impl Replay {
         }
     }
 
-    fn report(&self, kind: ResourceType) -> String {
+    fn type_report(&self, kind: ResourceType) -> TypeReport {
         let reports = match &self.machine {
             Machine::Delta(stream) => stream.report(),
             Machine::Sotw(stream) => stream.report(),
         };
-        let report: &TypeReport = reports
+        let report = reports.into_iter().find(|report| report.kind == kind);
+        report.expect("a subscription")
+    }
+
+    fn refused(&self, kind: ResourceType) -> String {
+        let refused = self.type_report(kind).refused;
+        let names: BTreeSet<String> = refused
             .iter()
-            .find(|report| report.kind == kind)
-            .expect("a subscription");
+            .flat_map(|refusal| refusal.members.keys().cloned())
+            .collect();
+        let words = std::iter::once(abbreviation(kind).to_owned()).chain(names);
+        words.collect::<Vec<_>>().join(" ")
+    }
+
+    /// What nobody but the transport says.
+    fn transport(&mut self, event: &str, words: &[&str]) {
+        let snapshot = self.snapshot();
+        match (event, &mut self.machine) {
+            ("opening", Machine::Delta(stream)) => stream.end_opening(),
+            ("refresh", Machine::Delta(stream)) => stream.refresh(&snapshot),
+            ("refresh", Machine::Sotw(stream)) => stream.refresh(&snapshot),
+            ("reconnect", Machine::Delta(stream)) => *stream = delta::Stream::new(),
+            ("reconnect", Machine::Sotw(stream)) => *stream = sotw::Stream::new(),
+            ("limit", Machine::Delta(stream)) => {
+                let bytes = words.last().expect("bytes").parse().expect("a number");
+                *stream = delta::Stream::limited(bytes);
+            }
+            _ => panic!("no {event} in this protocol"),
+        }
+    }
+
+    fn report(&self, kind: ResourceType) -> String {
+        let report = self.type_report(kind);
         let acked = if report.acked_version.is_some() {
             "acked"
         } else {
@@ -189,7 +240,7 @@ impl Replay {
             let [event, of, rest @ ..] = words.as_slice() else {
                 continue;
             };
-            if *event != "server" && *event != "report" {
+            if !["server", "report", "refused"].contains(event) {
                 assert_eq!(
                     self.said.pop_front(),
                     None,
@@ -209,12 +260,15 @@ impl Replay {
                     self.client(kind(of), rest);
                     self.listen();
                 }
-                "opening" => {
-                    if let Machine::Delta(stream) = &mut self.machine {
-                        stream.end_opening();
-                    }
+                "opening" | "refresh" | "reconnect" | "limit" => {
+                    self.transport(event, &words);
                     self.listen();
                 }
+                "refused" => assert_eq!(
+                    self.refused(kind(of)),
+                    words.get(1..).expect("checked above").join(" "),
+                    "{place}"
+                ),
                 "server" => {
                     let expected = words.get(1..).expect("checked above").join(" ");
                     assert_eq!(self.said.pop_front().as_deref(), Some(expected.as_str()), "{place}");
@@ -278,6 +332,57 @@ transcripts! {
         make_before_break
 }
 
+transcripts! {
+    sotw_by_the_spec from "cases/sotw" by Machine::Sotw(sotw::Stream::new());
+        case_02_an_ack_is_not_answered_while_nothing_has_changed
+        case_03_a_nack_is_told_by_error_detail_and_not_by_the_version
+        case_04_a_refused_version_is_not_sent_again
+        case_05_after_a_nack_a_new_version_is_sent_and_may_succeed
+        case_06_a_stale_nonce_is_not_answered
+        case_07_what_is_newly_asked_for_is_sent_even_if_it_has_not_changed
+        case_08_a_newer_request_supersedes_the_older_ones
+        case_09_an_identical_snapshot_is_not_sent
+        case_10_a_nonce_does_not_survive_its_stream
+        case_11_a_version_brought_along_saves_a_response_only_for_a_wildcard
+        case_12_of_clusters_and_listeners_absence_is_deletion
+        case_13_of_other_types_absence_says_nothing
+        case_14_who_never_named_anything_gets_everything
+        case_15_names_without_the_wildcard_end_it
+        case_16_an_empty_list_after_names_ends_all_interest
+        case_17_what_is_created_later_is_sent_to_who_waits_for_it
+        case_18_a_name_never_stands_twice_in_one_response
+        case_19_a_client_that_cannot_read_a_response_holds_up_nothing_else
+        case_20_nobody_waits_for_what_does_not_exist
+        case_38_secrets_of_several_clusters_do_not_wait_for_one_another
+        case_39_a_stream_that_breaks_while_clusters_warm_is_taken_up_again
+        case_42_heartbeats_renew_the_ttl_without_a_body
+}
+
+transcripts! {
+    delta_by_the_spec from "cases/delta" by Machine::Delta(delta::Stream::new());
+        case_21_the_nonce_pairs_an_answer_with_its_response
+        case_22_subscriptions_count_even_with_a_stale_nonce
+        case_23_a_spontaneous_request_answers_nothing
+        case_24_what_the_client_has_is_sent_again_when_it_asks
+        case_25_a_phantom_unsubscription_is_ignored
+        case_26_a_name_taken_from_beside_the_wildcard_is_answered
+        case_27_what_does_not_exist_is_said_to_be_removed_at_once
+        case_28_after_a_reconnect_only_what_changed_and_what_is_gone_is_sent
+        case_29_after_a_reconnect_the_endpoints_of_a_changed_cluster_are_sent_though_they_have_not_changed
+        case_30_a_wildcard_is_taken_up_again_by_an_empty_request
+        case_33_what_was_removed_and_comes_back_is_sent
+        case_34_what_was_refused_along_with_others_is_not_taken_for_applied
+        case_35_additions_go_in_the_order_of_reference
+        case_36_a_cluster_goes_only_when_the_routes_that_named_it_are_accepted
+        case_37_a_changed_cluster_gets_its_endpoints_again
+        case_38_secrets_of_several_clusters_do_not_wait_for_one_another
+        case_39_a_stream_that_breaks_while_clusters_warm_is_taken_up_again
+        case_41_what_was_unsubscribed_meanwhile_is_not_sent_again
+        case_42_heartbeats_renew_the_ttl_without_a_body
+        case_43_a_cluster_asked_for_on_demand_is_answered
+        case_49_a_large_response_is_split
+}
+
 #[test]
 fn a_subscription_beyond_all_measure_is_an_error() {
     let names = |range: std::ops::Range<usize>| range.map(|i| format!("n{i}")).collect::<Vec<_>>();
@@ -312,7 +417,7 @@ fn a_subscription_beyond_all_measure_is_an_error() {
 }
 
 #[test]
-fn a_version_depends_on_content_only() {
+fn case_32_a_version_depends_on_content_only() {
     let set = |texts: [&str; 2]| ResourceSet::new(texts.into_iter().map(resource));
     assert_eq!(set(["a@1", "b@1"]).version(), set(["b@1", "a@1"]).version());
     assert_ne!(set(["a@1", "b@1"]).version(), set(["a@1", "b@2"]).version());

@@ -114,7 +114,10 @@ fn nodes(text: &mut String, nodes: &[NodeReport]) {
         return;
     }
     let mut table = Table::new(&["NODE", "PROTOCOL", "TYPE", "STATE"]).indented(2);
-    for NodeReport { id, protocol, types } in nodes {
+    for NodeReport {
+        id, protocol, types, ..
+    } in nodes
+    {
         if types.is_empty() {
             table.row([id.as_str(), protocol.as_str(), "-", "subscribed to nothing"]);
         }

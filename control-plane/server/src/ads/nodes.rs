@@ -1,11 +1,19 @@
 //! The connected proxies: how far each is, and how often they agreed.
 
-use kilocard_registry::report::{NackReport, NodeReport, NodeTypeReport};
-use kilocard_xds::report::{Answer, TypeReport};
+use super::authorise::Peer;
+use super::progress::Progress;
+use envoy_types::pb::envoy::config::core::v3::Node;
+use kilocard_registry::report::NodeReport;
+use kilocard_xds::report::{Answer, ResourceReport, TypeReport};
 use kilocard_xds::snapshot::ResourceType;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::{mpsc, oneshot};
+
+/// How long a stream may take to say how far each of its resources is.
+const INSPECTION: Duration = Duration::from_secs(1);
 
 /// The registry of open streams. Cloning shares it. Locked as a whole only when a stream comes or goes and when someone
 /// reads it: a message touches the lock of its stream and the counters, which are atomic.
@@ -18,6 +26,7 @@ pub struct Nodes {
 struct Inner {
     streams: Mutex<Streams>,
     types: BTreeMap<ResourceType, Counting>,
+    denied: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -28,9 +37,25 @@ struct Streams {
 
 #[derive(Debug)]
 struct Entry {
-    node: String,
-    protocol: &'static str,
-    types: Mutex<Vec<TypeReport>>,
+    node: Node,
+    peer: Peer,
+    protocol: String,
+    since: Instant,
+    progress: Mutex<Progress>,
+    inspections: mpsc::Sender<Inspection>,
+}
+
+/// A question to a stream's task: how far is each resource?
+pub(super) type Inspection = oneshot::Sender<Vec<ResourceReport>>;
+
+/// The answer.
+pub(super) struct Inspected {
+    /// Who it is.
+    pub(super) node: Node,
+    /// By type and name; `None` if the stream did not answer in time.
+    pub(super) resources: Option<Vec<ResourceReport>>,
+    /// What the client said of each resource that it named when it refused a response.
+    pub(super) reasons: BTreeMap<(ResourceType, String), String>,
 }
 
 #[derive(Debug, Default)]
@@ -38,6 +63,7 @@ struct Counting {
     responses: AtomicU64,
     acks: AtomicU64,
     nacks: AtomicU64,
+    oversized: AtomicU64,
 }
 
 impl Default for Inner {
@@ -48,6 +74,7 @@ impl Default for Inner {
                 .into_iter()
                 .map(|kind| (kind, Counting::default()))
                 .collect(),
+            denied: AtomicU64::default(),
         }
     }
 }
@@ -57,6 +84,8 @@ impl Default for Inner {
 pub struct AdsCounters {
     /// Streams open now.
     pub connected_streams: usize,
+    /// Streams refused since the start, since their node is not allowed.
+    pub denied: u64,
     /// Since the start, by type.
     pub types: BTreeMap<ResourceType, TypeCounters>,
 }
@@ -70,42 +99,95 @@ pub struct TypeCounters {
     pub acks: u64,
     /// Responses refused.
     pub nacks: u64,
+    /// Responses beyond what a gRPC client takes by default.
+    pub oversized: u64,
+    /// Streams that lack something of what is served, now.
+    pub behind: u64,
+    /// The longest time that one of them has been behind.
+    pub behind_longest: Duration,
+    /// Resources that stand refused, over all streams, now.
+    pub refused_resources: u64,
 }
 
 impl Nodes {
     /// All open streams, sorted by node id. A node with several streams appears once for each.
     pub fn report(&self) -> Vec<NodeReport> {
-        let open: Vec<Arc<Entry>> = lock(&self.inner.streams).open.values().cloned().collect();
-        let mut nodes: Vec<NodeReport> = open.iter().map(|entry| entry.report()).collect();
+        let now = Instant::now();
+        let mut nodes: Vec<NodeReport> = self.open().iter().map(|entry| entry.report(now)).collect();
         nodes.sort_by(|a, b| a.id.cmp(&b.id));
         nodes
     }
 
+    fn open(&self) -> Vec<Arc<Entry>> {
+        lock(&self.inner.streams).open.values().cloned().collect()
+    }
+
+    /// How many streams are open.
+    pub(super) fn count(&self) -> usize {
+        lock(&self.inner.streams).open.len()
+    }
+
+    /// Every resource of the streams whose node is wanted.
+    pub(super) async fn inspect(&self, wanted: impl Fn(&Node) -> bool) -> Vec<Inspected> {
+        let mut open = self.open();
+        open.retain(|entry| wanted(&entry.node));
+        open.sort_by(|a, b| a.node.id.cmp(&b.node.id));
+        let inspections = open.into_iter().map(|entry| async move { entry.inspect().await });
+        futures::future::join_all(inspections).await
+    }
+
+    /// Counts a stream that was refused.
+    pub(super) fn deny(&self) {
+        self.inner.denied.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// For `/metrics`.
     pub fn counters(&self) -> AdsCounters {
+        let (now, open) = (Instant::now(), self.open());
         let types = self.inner.types.iter();
+        let mut types: BTreeMap<_, _> = types.map(|(kind, counting)| (*kind, counting.read())).collect();
+        for entry in &open {
+            let progress = lock(&entry.progress);
+            for (kind, since) in progress.behind() {
+                if let Some(counters) = types.get_mut(&kind) {
+                    counters.behind += 1;
+                    counters.behind_longest = counters.behind_longest.max(now.saturating_duration_since(since));
+                }
+            }
+            for (kind, count) in progress.refused() {
+                if let Some(counters) = types.get_mut(&kind) {
+                    counters.refused_resources += count as u64;
+                }
+            }
+        }
         AdsCounters {
-            connected_streams: lock(&self.inner.streams).open.len(),
-            types: types.map(|(kind, counting)| (*kind, counting.read())).collect(),
+            connected_streams: open.len(),
+            denied: self.inner.denied.load(Ordering::Relaxed),
+            types,
         }
     }
 
-    /// Registers a stream until the result is dropped.
-    pub(super) fn connect(&self, node: String, protocol: &'static str) -> Connection {
+    /// Registers a stream until the result is dropped. Who has the other end answers questions about its resources.
+    pub(super) fn connect(&self, node: Node, peer: Peer, protocol: String) -> (Connection, mpsc::Receiver<Inspection>) {
+        let (inspections, receiver) = mpsc::channel(1);
         let entry = Arc::new(Entry {
             node,
+            peer,
             protocol,
-            types: Mutex::default(),
+            since: Instant::now(),
+            progress: Mutex::default(),
+            inspections,
         });
         let mut streams = lock(&self.inner.streams);
         streams.last += 1;
         let stream = streams.last;
         streams.open.insert(stream, Arc::clone(&entry));
-        Connection {
+        let connection = Connection {
             nodes: Arc::clone(&self.inner),
             stream,
             entry,
-        }
+        };
+        (connection, receiver)
     }
 }
 
@@ -125,13 +207,18 @@ pub(super) struct Connection {
 impl Connection {
     /// Takes the stream's new state.
     pub(super) fn rests(&self, types: Vec<TypeReport>) {
-        *lock(&self.entry.types) = types;
+        lock(&self.entry.progress).update(types, Instant::now());
     }
 
     /// Counts a response and takes the stream's new state.
     pub(super) fn responded(&self, kind: ResourceType, types: Vec<TypeReport>) {
         self.count(kind, |counting| Some(&counting.responses));
         self.rests(types);
+    }
+
+    /// Counts a response that a gRPC client would not take by default.
+    pub(super) fn oversized(&self, kind: ResourceType) {
+        self.count(kind, |counting| Some(&counting.oversized));
     }
 
     /// Counts an answer and takes the stream's new state.
@@ -163,30 +250,42 @@ impl Counting {
             responses: self.responses.load(Ordering::Relaxed),
             acks: self.acks.load(Ordering::Relaxed),
             nacks: self.nacks.load(Ordering::Relaxed),
+            oversized: self.oversized.load(Ordering::Relaxed),
+            ..TypeCounters::default()
         }
     }
 }
 
 impl Entry {
-    fn report(&self) -> NodeReport {
-        let mut types: Vec<NodeTypeReport> = lock(&self.types).iter().map(type_report).collect();
-        types.sort_by(|a, b| a.type_url.cmp(&b.type_url));
+    fn report(&self, now: Instant) -> NodeReport {
         NodeReport {
-            id: self.node.clone(),
-            protocol: self.protocol.to_owned(),
-            types,
+            id: self.node.id.clone(),
+            protocol: self.protocol.clone(),
+            cluster: self.node.cluster.clone(),
+            address: self.peer.address.map(|address| address.to_string()),
+            connected_s: now.saturating_duration_since(self.since).as_secs(),
+            types: lock(&self.progress).report(now),
         }
     }
-}
 
-fn type_report(report: &TypeReport) -> NodeTypeReport {
-    NodeTypeReport {
-        type_url: report.kind.url().to_owned(),
-        acked_version: report.acked_version.as_ref().map(ToString::to_string),
-        in_flight: report.in_flight,
-        nack: report.nack.as_ref().map(|nack| NackReport {
-            version: nack.version.to_string(),
-            message: nack.message.clone(),
-        }),
+    async fn inspect(&self) -> Inspected {
+        let ask = async {
+            let (answer, answered) = oneshot::channel();
+            self.inspections.send(answer).await.ok()?;
+            answered.await.ok()
+        };
+        let resources = tokio::time::timeout(INSPECTION, ask).await.ok().flatten();
+        let progress = lock(&self.progress);
+        let named = resources.iter().flatten().filter_map(|resource| {
+            let reason = progress.reason(resource.kind, &resource.name)?;
+            Some(((resource.kind, resource.name.clone()), reason.to_owned()))
+        });
+        let reasons = named.collect();
+        drop(progress);
+        Inspected {
+            node: self.node.clone(),
+            resources,
+            reasons,
+        }
     }
 }

@@ -1,11 +1,12 @@
 //! One stream, from its first request to its end.
 
 use super::Ads;
-use super::nodes::Connection;
+use super::authorise::Peer;
+use super::nodes::{Connection, Inspection};
 use envoy_types::pb::envoy::config::core::v3::Node;
 use futures::StreamExt;
 use kilocard_xds::ProtocolError;
-use kilocard_xds::report::{Answer, TypeReport};
+use kilocard_xds::report::{Answer, ResourceReport, TypeReport};
 use kilocard_xds::snapshot::{ResourceType, Snapshot};
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -19,6 +20,55 @@ const OPENING: Duration = Duration::from_millis(20);
 /// asks for its types more slowly keeps what its routes refer to, and one that never asks for some does not keep it for ever.
 const FIRST_REQUESTS: Duration = Duration::from_secs(1);
 
+/// What gRPC clients take by default, in bytes. Envoy takes more.
+const CLIENT_LIMIT: usize = 4 << 20;
+/// How many heartbeats a resource with a TTL gets before a client would drop it: one may be late, and another one lost.
+const HEARTBEATS: u32 = 3;
+
+/// What a stream may be about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Scope {
+    /// Any type: the aggregated service.
+    All,
+    /// One type: a service of its own.
+    Only(ResourceType),
+}
+
+impl Scope {
+    /// The type that a request is about; `None` for one that is not served.
+    fn kind(self, type_url: &str) -> Result<Option<ResourceType>, Status> {
+        match self {
+            // DiscoveryRequest.type_url "is implicit in requests made via singleton xDS APIs such as CDS, LDS, etc. but is
+            // required for ADS."
+            Self::All if type_url.is_empty() => Err(Status::invalid_argument("type_url is required on an ADS stream")),
+            Self::All => Ok(ResourceType::from_url(type_url)),
+            Self::Only(kind) if type_url.is_empty() || type_url == kind.url() => Ok(Some(kind)),
+            Self::Only(kind) => Err(Status::invalid_argument(format!(
+                "a request for {type_url} on a stream of {}; use that type's service, or ADS",
+                kind.url()
+            ))),
+        }
+    }
+
+    /// The protocol as reports show it.
+    fn describe(self, protocol: &str) -> String {
+        match self {
+            Self::All => protocol.to_owned(),
+            Self::Only(kind) => format!("{protocol} {}", kind.url().rsplit('.').next().unwrap_or_default()),
+        }
+    }
+}
+
+/// Where responses go.
+type Responses<P> = mpsc::Sender<Result<<P as Protocol>::Response, Status>>;
+
+/// A response with its type and what it takes on the wire, about.
+pub(super) struct Outgoing<R> {
+    pub(super) kind: ResourceType,
+    pub(super) bytes: usize,
+    pub(super) response: R,
+}
+
 /// Delta or state of the world, in protobuf.
 pub(super) trait Protocol: Send + 'static {
     type Request: Send + 'static;
@@ -29,7 +79,11 @@ pub(super) trait Protocol: Send + 'static {
     fn node(request: &Self::Request) -> Option<&Node>;
     fn type_url(request: &Self::Request) -> &str;
     fn on_request(&mut self, kind: ResourceType, request: Self::Request) -> Result<Answer, ProtocolError>;
-    fn next_response(&mut self, snapshot: &Snapshot) -> Option<(ResourceType, Self::Response)>;
+    fn next_response(&mut self, snapshot: &Snapshot) -> Option<Outgoing<Self::Response>>;
+    /// Resources with a TTL are to be mentioned again.
+    fn refresh(&mut self, snapshot: &Snapshot);
+    /// How far each resource is.
+    fn inspect(&self, snapshot: &Snapshot) -> Vec<ResourceReport>;
     /// No more first requests are to be expected.
     fn end_opening(&mut self) {}
     fn report(&self) -> Vec<TypeReport>;
@@ -38,16 +92,18 @@ pub(super) trait Protocol: Send + 'static {
 /// A stream whose client has said who it is.
 struct Session<P> {
     protocol: P,
+    scope: Scope,
     node: String,
     connection: Connection,
+    inspections: mpsc::Receiver<Inspection>,
 }
 
 /// Serves a stream until the client leaves, breaks the protocol, or the server shuts down; the last two are told apart by
 /// the status that the stream ends with: OK for a shutdown.
 pub(super) async fn run<P: Protocol>(
     protocol: P,
-    mut requests: Streaming<P::Request>,
-    responses: mpsc::Sender<Result<P::Response, Status>>,
+    (scope, peer): (Scope, Peer),
+    (mut requests, responses): (Streaming<P::Request>, Responses<P>),
     ads: Ads,
 ) {
     let first = tokio::select! {
@@ -56,23 +112,25 @@ pub(super) async fn run<P: Protocol>(
         first = requests.next() => first,
     };
     let Some(Ok(first)) = first else { return };
-    // "Only the first request on a stream is guaranteed to carry the node identifier."
-    let Some(node) = P::node(&first).map(|node| node.id.clone()).filter(|id| !id.is_empty()) else {
-        tracing::warn!(
-            protocol = P::NAME,
-            "xDS stream refused: its first request carries no node.id"
-        );
-        let status = Status::invalid_argument("the first request must carry node.id; set `node.id` in the bootstrap");
-        // A receiver that is gone needs no status.
-        let _ = responses.send(Err(status)).await;
-        return;
+    let node = match identify(P::node(&first), &peer, &ads) {
+        Ok(node) => node,
+        Err(status) => {
+            let why = status.message();
+            tracing::warn!(protocol = P::NAME, peer = ?peer.address, why, "xDS stream refused");
+            // A receiver that is gone needs no status.
+            let _ = responses.send(Err(status)).await;
+            return;
+        }
     };
-    let connection = ads.nodes.connect(node.clone(), P::NAME);
-    tracing::info!(node, protocol = P::NAME, "xDS stream opened");
+    let id = node.id.clone();
+    tracing::info!(node = id, protocol = P::NAME, peer = ?peer.address, "xDS stream opened");
+    let (connection, inspections) = ads.nodes.connect(node, peer, scope.describe(P::NAME));
     let mut session = Session {
         protocol,
-        node,
+        scope,
+        node: id,
         connection,
+        inspections,
     };
     let ended = match session.on_request(first) {
         Ok(()) => session.serve(&mut requests, &responses, &ads).await,
@@ -92,25 +150,51 @@ pub(super) async fn run<P: Protocol>(
     }
 }
 
+/// Who it is, if it may be here. "Only the first request on a stream is guaranteed to carry the node identifier."
+fn identify(node: Option<&Node>, peer: &Peer, ads: &Ads) -> Result<Node, Status> {
+    let node = node.filter(|node| !node.id.is_empty()).ok_or_else(|| {
+        Status::invalid_argument("the first request must carry node.id; set `node.id` in the bootstrap")
+    })?;
+    ads.authorise.authorise(node, peer).map_err(|denied| {
+        ads.nodes.deny();
+        Status::permission_denied(denied.to_string())
+    })?;
+    // The rest, extensions and metadata, is large and shown nowhere.
+    Ok(Node {
+        id: node.id.clone(),
+        cluster: node.cluster.clone(),
+        locality: node.locality.clone(),
+        user_agent_name: node.user_agent_name.clone(),
+        ..Node::default()
+    })
+}
+
 impl<P: Protocol> Session<P> {
     /// Returns why the stream ended, or the status to end it with.
     async fn serve(
         &mut self,
         requests: &mut Streaming<P::Request>,
-        responses: &mpsc::Sender<Result<P::Response, Status>>,
+        responses: &Responses<P>,
         ads: &Ads,
     ) -> Result<&'static str, Status> {
         let mut snapshots = ads.snapshots.clone();
         let opening = tokio::time::sleep(OPENING);
         let first_requests = tokio::time::sleep(FIRST_REQUESTS);
-        tokio::pin!(opening, first_requests);
+        let ending = async {
+            ads.shutdown.cancelled().await;
+            tokio::time::sleep(ads.drain.delay(ads.nodes.count(), fastrand::f64())).await;
+        };
+        // Far away until there is something with a TTL.
+        let heartbeat = tokio::time::sleep(Duration::from_secs(u64::from(u32::MAX)));
+        let mut ttl = None;
+        tokio::pin!(opening, first_requests, ending, heartbeat);
         // `due`: something may have to be sent. `publishing`: there may be further snapshots.
         let (mut opened, mut complete, mut due, mut publishing) = (false, false, true, true);
         loop {
             tokio::select! {
                 // Requests before responses: what lies there already is known before the machine speaks.
                 biased;
-                () = ads.shutdown.cancelled() => return Ok("shutdown"),
+                () = &mut ending => return Ok("shutdown"),
                 request = requests.next() => match request {
                     Some(Ok(request)) => {
                         self.on_request(request)?;
@@ -122,6 +206,22 @@ impl<P: Protocol> Session<P> {
                 changed = snapshots.changed(), if publishing => {
                     publishing = changed.is_ok();
                     due = true;
+                    let shortest = snapshots.borrow().as_deref().and_then(Snapshot::ttl);
+                    if ttl != shortest {
+                        ttl = shortest;
+                        heartbeat.as_mut().reset(next_heartbeat(ttl));
+                    }
+                }
+                () = &mut heartbeat, if ttl.is_some() => {
+                    let snapshot = snapshots.borrow().clone();
+                    snapshot.iter().for_each(|snapshot| self.protocol.refresh(snapshot));
+                    heartbeat.as_mut().reset(next_heartbeat(ttl));
+                    due = true;
+                }
+                Some(inspection) = self.inspections.recv() => {
+                    let snapshot = snapshots.borrow().clone().unwrap_or_default();
+                    // Whoever asked may have given up.
+                    let _ = inspection.send(self.protocol.inspect(&snapshot));
                 }
                 () = &mut opening, if !opened => opened = true,
                 () = &mut first_requests, if !complete => {
@@ -142,7 +242,7 @@ impl<P: Protocol> Session<P> {
     }
 
     fn on_request(&mut self, request: P::Request) -> Result<(), Status> {
-        let Some(kind) = ResourceType::from_url(P::type_url(&request)) else {
+        let Some(kind) = self.scope.kind(P::type_url(&request))? else {
             tracing::debug!(
                 node = self.node,
                 type_url = P::type_url(&request),
@@ -170,12 +270,26 @@ impl<P: Protocol> Session<P> {
     }
 
     fn next_response(&mut self, snapshot: &Snapshot) -> Option<P::Response> {
-        let Some((kind, response)) = self.protocol.next_response(snapshot) else {
+        let Some(Outgoing { kind, bytes, response }) = self.protocol.next_response(snapshot) else {
             // That there is nothing to send may itself be news: the client has all that is served.
             self.connection.rests(self.protocol.report());
             return None;
         };
+        if bytes > CLIENT_LIMIT {
+            self.connection.oversized(kind);
+            tracing::warn!(
+                node = self.node,
+                type_url = kind.url(),
+                bytes,
+                "xDS response beyond the 4 MiB that gRPC clients take by default; Envoy takes it"
+            );
+        }
         self.connection.responded(kind, self.protocol.report());
         Some(response)
     }
+}
+
+fn next_heartbeat(ttl: Option<Duration>) -> tokio::time::Instant {
+    let pause = ttl.map_or(Duration::from_secs(u64::from(u32::MAX)), |ttl| ttl / HEARTBEATS);
+    tokio::time::Instant::now() + pause
 }

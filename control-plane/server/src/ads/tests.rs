@@ -2,6 +2,7 @@
 
 use super::*;
 use envoy_types::pb::envoy::config::core::v3::Node;
+use envoy_types::pb::envoy::service::discovery::v3 as pb;
 use envoy_types::pb::google::rpc::Status as RpcStatus;
 use kilocard_registry::report::{NodeReport, NodeTypeReport};
 use kilocard_xds::snapshot::{Resource, ResourceSet, ResourceType};
@@ -11,7 +12,11 @@ use std::collections::HashMap;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
+use tonic::Status;
 use tonic::transport::{Channel, Server};
+
+mod services;
+mod status;
 
 const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -19,18 +24,23 @@ struct Plane {
     snapshots: watch::Sender<Option<Arc<Snapshot>>>,
     shutdown: CancellationToken,
     nodes: Nodes,
+    channel: Channel,
     client: AggregatedDiscoveryServiceClient<Channel>,
 }
 
 impl Plane {
     async fn start() -> Self {
+        Self::start_with(|ads| ads).await
+    }
+
+    async fn start_with(configure: impl FnOnce(Ads) -> Ads) -> Self {
         let (snapshots, receiver) = watch::channel(None);
         let shutdown = CancellationToken::new();
-        let ads = Ads::new(receiver, shutdown.clone());
+        let ads = configure(Ads::new(receiver, shutdown.clone()));
         let nodes = ads.nodes();
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("a bound address");
-        let server = Server::builder().add_service(ads.service());
+        let server = Server::builder().add_routes(ads.routes());
         tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
         let channel = Channel::from_shared(format!("http://{address}"))
             .expect("a URI")
@@ -41,7 +51,8 @@ impl Plane {
             snapshots,
             shutdown,
             nodes,
-            client: AggregatedDiscoveryServiceClient::new(channel),
+            client: AggregatedDiscoveryServiceClient::new(channel.clone()),
+            channel,
         }
     }
 
@@ -191,6 +202,7 @@ async fn a_delta_client_gets_what_is_served_and_then_what_changes() {
         responses: 2,
         acks: 2,
         nacks: 0,
+        ..TypeCounters::default()
     };
     assert_eq!(
         (counters.connected_streams, counters.types.get(&ResourceType::Cluster)),
@@ -241,7 +253,8 @@ async fn a_refusal_is_reported_in_the_proxys_words() {
         Some(&TypeCounters {
             responses: 2,
             acks: 1,
-            nacks: 1
+            nacks: 1,
+            ..TypeCounters::default()
         })
     );
 }
@@ -286,6 +299,8 @@ async fn a_client_that_does_not_read_holds_up_nobody_and_gets_the_newest_state_l
     let large = "x".repeat(1 << 20);
     plane.serve(ResourceType::Cluster, &[("a", &large)]);
     let mut slow = plane.open(hello("slow", ResourceType::Cluster)).await;
+    // Never read at all, to the end.
+    let dead = plane.open(hello("dead", ResourceType::Cluster)).await;
     let mut quick = plane.open(hello("quick", ResourceType::Cluster)).await;
     let response = quick.response().await;
     quick.send(ack(&response)).await;
@@ -305,6 +320,14 @@ async fn a_client_that_does_not_read_holds_up_nobody_and_gets_the_newest_state_l
         .and_then(|resource| resource.resource.as_ref())
         .expect("a body");
     assert!(body.value.starts_with(b"19x"), "skips what it slept through");
+    // What waits for the dead one is a response, not twenty.
+    let counters = plane.nodes.counters();
+    let sent = counters
+        .types
+        .get(&ResourceType::Cluster)
+        .map(|counters| counters.responses);
+    assert_eq!(sent, Some(21 + 2 + 1));
+    drop(dead);
 }
 
 #[tokio::test]

@@ -1,17 +1,53 @@
 //! Protobuf ⇄ the machines of `kilocard_xds`.
 
-use super::session::Protocol;
+use super::session::{Outgoing, Protocol};
 use envoy_types::pb::envoy::config::core::v3::Node;
 use envoy_types::pb::envoy::service::discovery::v3 as pb;
-use envoy_types::pb::google::protobuf::Any;
-use kilocard_xds::report::{Answer, TypeReport};
+use envoy_types::pb::google::protobuf::{Any, Duration};
+use kilocard_xds::report::{Answer, ResourceReport, TypeReport};
 use kilocard_xds::snapshot::{Resource, ResourceType, Snapshot, Version};
 use kilocard_xds::{ProtocolError, delta, sotw};
+use prost::{Message, Name};
+use std::sync::Arc;
 
 fn any(kind: ResourceType, resource: &Resource) -> Any {
     Any {
         type_url: kind.url().to_owned(),
         value: resource.body.to_vec(),
+    }
+}
+
+fn size(resources: &[Arc<Resource>]) -> usize {
+    resources.iter().map(|resource| resource.size()).sum()
+}
+
+/// A TTL is bounded by what operators may set, far below what fits.
+fn duration(ttl: std::time::Duration) -> Duration {
+    Duration {
+        seconds: i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX),
+        nanos: i32::try_from(ttl.subsec_nanos()).unwrap_or(0),
+    }
+}
+
+/// A resource with its name and version, and with its body or, for a heartbeat, without.
+fn wrapped(kind: ResourceType, resource: &Resource, version: &Version, body: bool) -> pb::Resource {
+    pb::Resource {
+        name: resource.name.clone(),
+        version: version.to_string(),
+        resource: body.then(|| any(kind, resource)),
+        ttl: resource.ttl.map(duration),
+        ..pb::Resource::default()
+    }
+}
+
+/// "In order to use TTL with SotW xDS, the relevant resources must be wrapped in a Resource."
+fn sotw_resource(kind: ResourceType, resource: &Resource, version: &Version, body: bool) -> Any {
+    if resource.ttl.is_none() {
+        return any(kind, resource);
+    }
+    Any {
+        type_url: pb::Resource::type_url(),
+        value: wrapped(kind, resource, version, body).encode_to_vec(),
     }
 }
 
@@ -45,14 +81,14 @@ impl Protocol for delta::Stream {
         )
     }
 
-    fn next_response(&mut self, snapshot: &Snapshot) -> Option<(ResourceType, Self::Response)> {
+    fn next_response(&mut self, snapshot: &Snapshot) -> Option<Outgoing<Self::Response>> {
         let response = delta::Stream::next_response(self, snapshot)?;
-        let resources = response.resources.iter().map(|resource| pb::Resource {
-            name: resource.name.clone(),
-            version: resource.version.to_string(),
-            resource: Some(any(response.kind, resource)),
-            ..pb::Resource::default()
-        });
+        let bytes = size(&response.resources);
+        let (all, heartbeats) = (response.resources.iter(), response.heartbeats.iter());
+        let all = all.map(|resource| (resource, true));
+        let resources = all
+            .chain(heartbeats.map(|resource| (resource, false)))
+            .map(|(resource, body)| wrapped(response.kind, resource, &resource.version, body));
         let message = pb::DeltaDiscoveryResponse {
             system_version_info: response.system_version.to_string(),
             resources: resources.collect(),
@@ -61,7 +97,19 @@ impl Protocol for delta::Stream {
             nonce: response.nonce,
             ..pb::DeltaDiscoveryResponse::default()
         };
-        Some((response.kind, message))
+        Some(Outgoing {
+            kind: response.kind,
+            bytes,
+            response: message,
+        })
+    }
+
+    fn refresh(&mut self, snapshot: &Snapshot) {
+        delta::Stream::refresh(self, snapshot);
+    }
+
+    fn inspect(&self, snapshot: &Snapshot) -> Vec<ResourceReport> {
+        delta::Stream::inspect(self, snapshot)
     }
 
     fn end_opening(&mut self) {
@@ -99,20 +147,34 @@ impl Protocol for sotw::Stream {
         )
     }
 
-    fn next_response(&mut self, snapshot: &Snapshot) -> Option<(ResourceType, Self::Response)> {
+    fn next_response(&mut self, snapshot: &Snapshot) -> Option<Outgoing<Self::Response>> {
         let response = sotw::Stream::next_response(self, snapshot)?;
+        let bytes = size(&response.resources);
+        let (all, heartbeats) = (response.resources.iter(), response.heartbeats.iter());
+        let all = all.map(|resource| (resource, true));
         let message = pb::DiscoveryResponse {
             version_info: response.version.to_string(),
-            resources: response
-                .resources
-                .iter()
-                .map(|resource| any(response.kind, resource))
+            resources: all
+                .chain(heartbeats.map(|resource| (resource, false)))
+                .map(|(resource, body)| sotw_resource(response.kind, resource, &response.version, body))
                 .collect(),
             type_url: response.kind.url().to_owned(),
             nonce: response.nonce,
             ..pb::DiscoveryResponse::default()
         };
-        Some((response.kind, message))
+        Some(Outgoing {
+            kind: response.kind,
+            bytes,
+            response: message,
+        })
+    }
+
+    fn refresh(&mut self, snapshot: &Snapshot) {
+        sotw::Stream::refresh(self, snapshot);
+    }
+
+    fn inspect(&self, snapshot: &Snapshot) -> Vec<ResourceReport> {
+        sotw::Stream::inspect(self, snapshot)
     }
 
     fn report(&self) -> Vec<TypeReport> {
