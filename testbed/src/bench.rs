@@ -1,8 +1,10 @@
-//! What is measured on the real mesh: `bench push` and `bench filter`.
+//! What is measured on the real mesh: `bench push`, `bench filter` and `bench xds`.
 
 pub mod filter;
 mod machine;
 pub mod push;
+mod usage;
+pub mod xds;
 
 use crate::demo::say;
 use crate::install::target_dir;
@@ -17,6 +19,8 @@ pub enum Bench {
     Push(push::Push),
     /// CPU that validation and routing add to a request in Envoy: our modules, a Lua filter, an ext_proc server; and memory
     Filter(filter::Filter),
+    /// The control plane with a thousand simulated proxies and ten thousand endpoints of which a tenth changes each second
+    Xds(xds::Xds),
     /// The ext_proc server that `filter` starts
     #[command(hide = true)]
     ExtProcServer(filter::ext_proc::Serve),
@@ -31,6 +35,7 @@ impl Bench {
         match self {
             Self::Push(push) => push.run().await,
             Self::Filter(filter) => filter.run().await,
+            Self::Xds(xds) => xds.run().await,
             Self::ExtProcServer(serve) => serve.run().await,
         }
     }

@@ -7,7 +7,7 @@ pub mod admin;
 pub mod control_plane;
 pub mod envoy;
 pub mod etcd;
-mod reserved_port;
+pub(crate) mod reserved_port;
 mod run;
 pub mod static_envoy;
 pub mod static_mesh;

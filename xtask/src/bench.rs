@@ -14,7 +14,7 @@ pub(crate) struct Bench {
 }
 
 /// Every bench, in the order in which they run.
-pub(crate) const ALL: [Bench; 2] = [
+pub(crate) const ALL: [Bench; 3] = [
     Bench {
         name: "filter",
         about: "a decision natively in ns, by stage and number of rules; in Envoy CPU per request and memory: our modules, Lua, ext_proc",
@@ -23,6 +23,11 @@ pub(crate) const ALL: [Bench; 2] = [
     Bench {
         name: "push",
         about: "from a write in etcd to its effect on a client, p50 and p99 over 200 policy changes",
+        criterion: None,
+    },
+    Bench {
+        name: "xds",
+        about: "the control plane with 1,000 simulated proxies and 10,000 endpoints: latency, CPU, memory, bytes, reconnect storms, growth",
         criterion: None,
     },
 ];

@@ -20,8 +20,10 @@ pub type Policies = BTreeMap<PolicyId, PolicyInForce>;
 
 /// Everything that configuration for proxies is made from, at one moment. A clone, and a later moment, share every part
 /// that did not change.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default)]
 pub struct Mesh {
+    /// Newest revision of the store that was taken in when this was put together.
+    pub revision: i64,
     /// Workers by id.
     pub workers: Arc<BTreeMap<String, Arc<Worker>>>,
     /// Cards by node and PCI address.
@@ -42,6 +44,17 @@ impl Mesh {
             && Arc::ptr_eq(&self.policies, &other.policies)
             && Arc::ptr_eq(&self.verdicts, &other.verdicts)
             && Arc::ptr_eq(&self.rejected, &other.rejected)
+    }
+}
+
+/// What is in it, whatever the revision: most revisions of a store change nothing here.
+impl PartialEq for Mesh {
+    fn eq(&self, other: &Self) -> bool {
+        self.workers == other.workers
+            && self.devices == other.devices
+            && self.policies == other.policies
+            && self.verdicts == other.verdicts
+            && self.rejected == other.rejected
     }
 }
 

@@ -103,6 +103,7 @@ impl Builder {
             (ResourceType::Route, by_name.routes),
             (ResourceType::Extension, self.filter(&mesh.policies)),
         ])
+        .at(mesh.revision)
     }
 
     /// The last one, if it was made from the same.

@@ -246,6 +246,7 @@ impl Default for ResourceSet {
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Snapshot {
     sets: BTreeMap<ResourceType, ResourceSet>,
+    revision: i64,
 }
 
 impl Snapshot {
@@ -256,7 +257,20 @@ impl Snapshot {
             .map(|kind| (kind, ResourceSet::default()))
             .collect();
         all.extend(sets);
-        Self { sets: all }
+        Self { sets: all, revision: 0 }
+    }
+
+    /// The same, made from a store as of this revision.
+    #[must_use]
+    pub fn at(mut self, revision: i64) -> Self {
+        self.revision = revision;
+        self
+    }
+
+    /// The revision of the store that all of this follows from; no part of [`Snapshot::version`], since later revisions
+    /// may change nothing here.
+    pub fn revision(&self) -> i64 {
+        self.revision
     }
 
     /// The resources of a type, `None` only for a snapshot made by `default()`, which serves nothing.

@@ -40,7 +40,7 @@ pub struct Envoy {
 }
 
 impl Envoy {
-    pub(super) fn start(install: &Install, dir: &Path, xds: SocketAddr, ads: Ads) -> Result<Self> {
+    pub(crate) fn start(install: &Install, dir: &Path, xds: SocketAddr, ads: Ads) -> Result<Self> {
         let bootstrap = dir.join("bootstrap.yaml");
         std::fs::write(&bootstrap, render_bootstrap(&install.root, xds, ads)?)?;
         let address_file = dir.join("envoy.admin");

@@ -30,7 +30,7 @@ pub struct Etcd {
 }
 
 impl Etcd {
-    pub(super) async fn start(install: &Install, dir: &Path) -> Result<Self> {
+    pub(crate) async fn start(install: &Install, dir: &Path) -> Result<Self> {
         let mut last = None;
         for _ in 0..ATTEMPTS {
             let (client_port, peer_port) = free_ports()?;

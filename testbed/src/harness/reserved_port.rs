@@ -8,13 +8,13 @@ use tokio::net::TcpSocket;
 /// Envoy binds it; since both sockets set `SO_REUSEPORT` (Envoy does by default), Envoy may bind it too, while nobody is
 /// given it for port 0, and connections go to the one socket that listens.
 #[derive(Debug)]
-pub(super) struct ReservedPort {
+pub(crate) struct ReservedPort {
     _socket: TcpSocket,
     address: SocketAddr,
 }
 
 impl ReservedPort {
-    pub(super) fn take() -> Result<Self> {
+    pub(crate) fn take() -> Result<Self> {
         let socket = TcpSocket::new_v4()?;
         socket.set_reuseport(true)?;
         socket.bind((Ipv4Addr::LOCALHOST, 0).into())?;
@@ -25,7 +25,7 @@ impl ReservedPort {
         })
     }
 
-    pub(super) fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 }

@@ -199,7 +199,7 @@ impl Worker {
 }
 
 /// Waits for the file in which a server tells its addresses.
-pub(super) async fn read_endpoints<T: DeserializeOwned>(process: &mut Process, file: &Path) -> Result<T> {
+pub(crate) async fn read_endpoints<T: DeserializeOwned>(process: &mut Process, file: &Path) -> Result<T> {
     let what = format!("{} to serve", process.name());
     poll::until(&what, DEADLINE, async || {
         if let Err(ended) = process.check() {

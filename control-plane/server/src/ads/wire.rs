@@ -1,7 +1,7 @@
 //! Protobuf ⇄ the machines of `kilocard_xds`.
 
 use super::session::{Outgoing, Protocol};
-use envoy_types::pb::envoy::config::core::v3::Node;
+use envoy_types::pb::envoy::config::core::v3::{ControlPlane, Node};
 use envoy_types::pb::envoy::service::discovery::v3 as pb;
 use envoy_types::pb::google::protobuf::{Any, Duration};
 use kilocard_xds::report::{Answer, ResourceReport, TypeReport};
@@ -51,6 +51,14 @@ fn sotw_resource(kind: ResourceType, resource: &Resource, version: &Version, bod
     }
 }
 
+/// Who says this, and as of which revision of the store: all changes up to it are in what the proxy has after this response.
+/// "Opaque" to Envoy, which shows it in its statistics (`control_plane.identifier`).
+fn as_of(snapshot: &Snapshot) -> ControlPlane {
+    ControlPlane {
+        identifier: format!("kilocard@{}", snapshot.revision()),
+    }
+}
+
 impl Protocol for delta::Stream {
     type Request = pb::DeltaDiscoveryRequest;
     type Response = pb::DeltaDiscoveryResponse;
@@ -95,6 +103,7 @@ impl Protocol for delta::Stream {
             type_url: response.kind.url().to_owned(),
             removed_resources: response.removed,
             nonce: response.nonce,
+            control_plane: Some(as_of(snapshot)),
             ..pb::DeltaDiscoveryResponse::default()
         };
         Some(Outgoing {
@@ -160,6 +169,7 @@ impl Protocol for sotw::Stream {
                 .collect(),
             type_url: response.kind.url().to_owned(),
             nonce: response.nonce,
+            control_plane: Some(as_of(snapshot)),
             ..pb::DiscoveryResponse::default()
         };
         Some(Outgoing {

@@ -96,6 +96,7 @@ pub(crate) fn mesh() -> Mesh {
         memory_free_bytes: 15,
     });
     Mesh {
+        revision: 0,
         workers: Arc::new(BTreeMap::from([
             worker("a", 8001, &[("minilm", "v1")], Some("0")),
             (id, short),

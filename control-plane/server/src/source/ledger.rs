@@ -87,6 +87,7 @@ impl Ledger {
     /// The mesh as it follows from everything known; it shares what did not change with the one given out before.
     pub fn mesh(&self) -> Mesh {
         Mesh {
+            revision: self.mirror.revision(),
             workers: Arc::clone(&self.inventory.workers),
             devices: Arc::clone(&self.inventory.devices),
             policies: Arc::clone(self.admission.in_force()),

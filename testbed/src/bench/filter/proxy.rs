@@ -2,6 +2,7 @@
 
 use super::ext_proc::Server;
 use super::variant::{self, Variant};
+use crate::bench::usage::{cpu, kibibytes};
 use crate::harness::admin::Admin;
 use crate::install::Install;
 use crate::poll::{self, DEADLINE};
@@ -137,46 +138,4 @@ async fn listening(admin_file: &Path) -> Result<(Admin, SocketAddr)> {
     let port = page.pointer("/listener_statuses/0/local_address/socket_address/port_value");
     let port = port.and_then(Value::as_u64).filter(|port| *port != 0);
     Ok((admin, format!("127.0.0.1:{}", port.context("not bound yet")?).parse()?))
-}
-
-/// The bytes of a line like `Rss:   12 kB`.
-fn kibibytes(rollup: &str, name: &str) -> Result<u64> {
-    let line = rollup.lines().find_map(|line| line.strip_prefix(name));
-    let number = line.and_then(|rest| rest.split_whitespace().next());
-    let number: u64 = number.with_context(|| format!("no {name} in {rollup:?}"))?.parse()?;
-    Ok(number * 1024)
-}
-
-/// CPU time of all threads of a process, as the scheduler accounts it (`/proc/<pid>/task/*/schedstat`, in ns).
-fn cpu(pid: u32) -> Result<Duration> {
-    let mut nanos = 0;
-    let tasks = format!("/proc/{pid}/task");
-    for task in std::fs::read_dir(&tasks).with_context(|| format!("read {tasks}"))? {
-        let text = std::fs::read_to_string(task?.path().join("schedstat"))?;
-        let spent = text.split_whitespace().next().context("schedstat is empty")?;
-        nanos += spent.parse::<u64>()?;
-    }
-    Ok(Duration::from_nanos(nanos))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lines_of_the_rollup_are_bytes_and_an_absent_one_is_told() {
-        let rollup = "5-7 rw-p 0 0 [rollup]\nRss:              12 kB\nAnonymous:         3 kB\n";
-        assert_eq!(kibibytes(rollup, "Rss:").unwrap(), 12 * 1024);
-        assert!(kibibytes(rollup, "Pss:").unwrap_err().to_string().contains("Pss:"));
-    }
-
-    #[test]
-    fn the_cpu_of_this_process_is_counted() {
-        let before = cpu(std::process::id()).unwrap();
-        let mut sum = 0_u64;
-        while cpu(std::process::id()).unwrap() == before {
-            sum = std::hint::black_box(sum.wrapping_add(1));
-        }
-        assert!(cpu(std::process::id()).unwrap() > before);
-    }
 }
