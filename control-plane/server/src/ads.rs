@@ -10,7 +10,9 @@
 pub mod authorise;
 mod blame;
 mod drain;
+mod frames;
 mod nodes;
+mod pace;
 mod progress;
 mod services;
 mod session;
@@ -20,16 +22,17 @@ mod wire;
 pub use drain::Drain;
 pub use nodes::{AdsCounters, Nodes, TypeCounters};
 
-use authorise::{AllowAll, Authorise, Peer};
+use authorise::{AllowAll, Authorise};
 use kilocard_xds::snapshot::Snapshot;
-use services::Responses;
-use session::{Protocol, Scope};
-use std::sync::Arc;
-use tokio::sync::{mpsc, watch};
-use tokio_stream::wrappers::ReceiverStream;
+use pace::Pace;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
-use tonic::{Request, Response, Streaming};
+
+/// New streams that are let in at once after a quiet time, whatever the rate.
+const AT_ONCE: u32 = 100;
 
 /// The service. Cheap to clone; clones share the registry of proxies.
 #[derive(Clone)]
@@ -39,6 +42,7 @@ pub struct Ads {
     drain: Drain,
     authorise: Arc<dyn Authorise>,
     nodes: Nodes,
+    pace: Arc<Mutex<Pace>>,
 }
 
 impl Ads {
@@ -51,6 +55,7 @@ impl Ads {
             drain: Drain::default(),
             authorise: Arc::new(AllowAll),
             nodes: Nodes::default(),
+            pace: Arc::new(Mutex::new(Pace::new(0, AT_ONCE))),
         }
     }
 
@@ -78,22 +83,17 @@ impl Ads {
         services::routes(self)
     }
 
-    fn start<P: Protocol>(
-        &self,
-        scope: Scope,
-        protocol: P,
-        request: Request<Streaming<P::Request>>,
-    ) -> Responses<P::Response> {
-        let peer = Peer {
-            address: request.remote_addr(),
-            names: Vec::new(),
-        };
-        let (responses, receiver) = mpsc::channel(1);
-        let ads = self.clone();
-        tokio::spawn(async move {
-            session::run(protocol, (scope, peer), (request.into_inner(), responses), ads).await;
-        });
-        Ok(Response::new(ReceiverStream::new(receiver)))
+    /// Lets in so many new streams a second, 0 for no limit; the others wait for their turn.
+    #[must_use]
+    pub fn paced(mut self, per_second: u32) -> Self {
+        self.pace = Arc::new(Mutex::new(Pace::new(per_second, AT_ONCE)));
+        self
+    }
+
+    /// When a stream that comes now gets its first response.
+    fn turn(&self, now: Instant) -> Instant {
+        // A turn is handed out whole, or not at all.
+        self.pace.lock().unwrap_or_else(PoisonError::into_inner).turn(now)
     }
 }
 

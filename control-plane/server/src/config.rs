@@ -22,6 +22,10 @@ pub struct Args {
     /// Node ids that may connect, as patterns with `*` and `?`; everyone when left out
     #[arg(long, env = "KILOCARD_ALLOW_NODES", value_delimiter = ',', value_name = "PATTERN")]
     pub allow_nodes: Vec<NodePattern>,
+    /// New xDS streams that get their first configuration each second; others wait, so that after an outage the first are done
+    /// soon. 0 for no limit
+    #[arg(long, env = "KILOCARD_NEW_STREAMS_PER_SECOND", default_value_t = 500)]
+    pub new_streams_per_second: u32,
     /// After SIGTERM streams end spread over at most so many seconds
     #[arg(long, env = "KILOCARD_DRAIN_SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(0..=600))]
     pub drain_seconds: u64,

@@ -82,7 +82,9 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), ServeErr
         state: states,
     };
     let drain = Drain::within(Duration::from_secs(args.drain_seconds));
-    let mut ads = Ads::new(snapshot.clone(), stop.clone()).drained_by(drain);
+    let mut ads = Ads::new(snapshot.clone(), stop.clone())
+        .drained_by(drain)
+        .paced(args.new_streams_per_second);
     if !args.allow_nodes.is_empty() {
         ads = ads.authorised_by(Arc::new(AllowNodes(args.allow_nodes)));
     }

@@ -1,126 +1,150 @@
 //! The services by which xDS is served: the aggregated one, and one for each type. All of them run the same session; a
 //! service of one type restricts it to that type.
+//!
+//! They differ in names only, so they are a table and not generated servers; and generated ones would copy every message
+//! into a buffer of its own, see [`super::frames`].
 
 use super::Ads;
-use super::session::Scope;
-use envoy_types::pb::envoy::service;
+use super::authorise::Peer;
+use super::frames::Frames;
+use super::session::{self, Protocol, Scope};
+use axum::body::Body;
+use axum::extract::Request;
+use axum::response::Response;
+use axum::routing::{MethodRouter, post};
+use http::header::{CONTENT_TYPE, HeaderValue};
 use kilocard_xds::snapshot::ResourceType;
 use kilocard_xds::{delta, sotw};
-use service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse};
-use tokio_stream::wrappers::ReceiverStream;
+use tokio::sync::mpsc;
+use tonic::codec::Codec;
 use tonic::service::{Routes, RoutesBuilder};
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Status, Streaming};
+use tonic_prost::ProstCodec;
 
 /// Largest request taken, in bytes: a reconnecting delta client names every resource that it holds.
 const MAX_REQUEST_BYTES: usize = 64 << 20;
 
-/// What a method for streams answers.
-pub(super) type Responses<R> = Result<Response<ReceiverStream<Result<R, Status>>>, Status>;
-type Requests<R> = Request<Streaming<R>>;
+/// A service by its name in protobuf, with its methods.
+struct Service {
+    name: &'static str,
+    scope: Scope,
+    sotw: &'static str,
+    delta: &'static str,
+    /// The method without a stream, where there is one. It is not served, and says so.
+    fetch: Option<&'static str>,
+}
 
-impl Ads {
-    fn sotw(&self, scope: Scope, request: Requests<DiscoveryRequest>) -> Responses<DiscoveryResponse> {
-        self.start(scope, sotw::Stream::new(), request)
-    }
-
-    fn delta(&self, scope: Scope, request: Requests<DeltaDiscoveryRequest>) -> Responses<DeltaDiscoveryResponse> {
-        self.start(scope, delta::Stream::new(), request)
+const fn singular(name: &'static str, kind: ResourceType, [sotw, delta, fetch]: [&'static str; 3]) -> Service {
+    Service {
+        name,
+        scope: Scope::Only(kind),
+        sotw,
+        delta,
+        fetch: Some(fetch),
     }
 }
 
-/// Implements the two streams of each service, and the fetch of those that have one, and adds the services to a router.
-macro_rules! services {
-    ($($package:ident :: $server:ident :: $service:ident as $router:ident serves $scope:expr => {
-        sotw $sotw:ident $sotw_stream:ident
-        delta $delta:ident $delta_stream:ident
-        $(fetch $fetch:ident)?
-    })*) => {
-        $(
-            #[tonic::async_trait]
-            impl service::$package::v3::$server::$service for Ads {
-                type $sotw_stream = ReceiverStream<Result<DiscoveryResponse, Status>>;
-                type $delta_stream = ReceiverStream<Result<DeltaDiscoveryResponse, Status>>;
-
-                async fn $sotw(&self, request: Requests<DiscoveryRequest>) -> Responses<DiscoveryResponse> {
-                    self.sotw($scope, request)
-                }
-
-                async fn $delta(&self, request: Requests<DeltaDiscoveryRequest>) -> Responses<DeltaDiscoveryResponse> {
-                    self.delta($scope, request)
-                }
-
-                $(async fn $fetch(&self, _: Request<DiscoveryRequest>) -> Result<Response<DiscoveryResponse>, Status> {
-                    Err(Status::unimplemented(concat!(
-                        stringify!($service), ": ", stringify!($fetch), " is not served; open a stream with ",
-                        stringify!($sotw), " or ", stringify!($delta)
-                    )))
-                })?
-            }
-        )*
-
-        fn add_all(ads: &Ads, routes: &mut RoutesBuilder) {
-            $(routes.add_service(
-                service::$package::v3::$server::$router::new(ads.clone()).max_decoding_message_size(MAX_REQUEST_BYTES),
-            );)*
-        }
-    };
-}
-
-services! {
-    discovery::aggregated_discovery_service_server::AggregatedDiscoveryService as AggregatedDiscoveryServiceServer
-    serves Scope::All => {
-        sotw stream_aggregated_resources StreamAggregatedResourcesStream
-        delta delta_aggregated_resources DeltaAggregatedResourcesStream
-    }
-    runtime::runtime_discovery_service_server::RuntimeDiscoveryService as RuntimeDiscoveryServiceServer
-    serves Scope::Only(ResourceType::Runtime) => {
-        sotw stream_runtime StreamRuntimeStream
-        delta delta_runtime DeltaRuntimeStream
-        fetch fetch_runtime
-    }
-    secret::secret_discovery_service_server::SecretDiscoveryService as SecretDiscoveryServiceServer
-    serves Scope::Only(ResourceType::Secret) => {
-        sotw stream_secrets StreamSecretsStream
-        delta delta_secrets DeltaSecretsStream
-        fetch fetch_secrets
-    }
-    cluster::cluster_discovery_service_server::ClusterDiscoveryService as ClusterDiscoveryServiceServer
-    serves Scope::Only(ResourceType::Cluster) => {
-        sotw stream_clusters StreamClustersStream
-        delta delta_clusters DeltaClustersStream
-        fetch fetch_clusters
-    }
-    endpoint::endpoint_discovery_service_server::EndpointDiscoveryService as EndpointDiscoveryServiceServer
-    serves Scope::Only(ResourceType::Endpoints) => {
-        sotw stream_endpoints StreamEndpointsStream
-        delta delta_endpoints DeltaEndpointsStream
-        fetch fetch_endpoints
-    }
-    listener::listener_discovery_service_server::ListenerDiscoveryService as ListenerDiscoveryServiceServer
-    serves Scope::Only(ResourceType::Listener) => {
-        sotw stream_listeners StreamListenersStream
-        delta delta_listeners DeltaListenersStream
-        fetch fetch_listeners
-    }
-    route::route_discovery_service_server::RouteDiscoveryService as RouteDiscoveryServiceServer
-    serves Scope::Only(ResourceType::Route) => {
-        sotw stream_routes StreamRoutesStream
-        delta delta_routes DeltaRoutesStream
-        fetch fetch_routes
-    }
-    extension::extension_config_discovery_service_server::ExtensionConfigDiscoveryService
-        as ExtensionConfigDiscoveryServiceServer
-    serves Scope::Only(ResourceType::Extension) => {
-        sotw stream_extension_configs StreamExtensionConfigsStream
-        delta delta_extension_configs DeltaExtensionConfigsStream
-        fetch fetch_extension_configs
-    }
-}
+/// From the `service` definitions under `envoy/service/*/v3/`.
+const SERVICES: [Service; 8] = [
+    Service {
+        name: "envoy.service.discovery.v3.AggregatedDiscoveryService",
+        scope: Scope::All,
+        sotw: "StreamAggregatedResources",
+        delta: "DeltaAggregatedResources",
+        fetch: None,
+    },
+    singular(
+        "envoy.service.runtime.v3.RuntimeDiscoveryService",
+        ResourceType::Runtime,
+        ["StreamRuntime", "DeltaRuntime", "FetchRuntime"],
+    ),
+    singular(
+        "envoy.service.secret.v3.SecretDiscoveryService",
+        ResourceType::Secret,
+        ["StreamSecrets", "DeltaSecrets", "FetchSecrets"],
+    ),
+    singular(
+        "envoy.service.cluster.v3.ClusterDiscoveryService",
+        ResourceType::Cluster,
+        ["StreamClusters", "DeltaClusters", "FetchClusters"],
+    ),
+    singular(
+        "envoy.service.endpoint.v3.EndpointDiscoveryService",
+        ResourceType::Endpoints,
+        ["StreamEndpoints", "DeltaEndpoints", "FetchEndpoints"],
+    ),
+    singular(
+        "envoy.service.listener.v3.ListenerDiscoveryService",
+        ResourceType::Listener,
+        ["StreamListeners", "DeltaListeners", "FetchListeners"],
+    ),
+    singular(
+        "envoy.service.route.v3.RouteDiscoveryService",
+        ResourceType::Route,
+        ["StreamRoutes", "DeltaRoutes", "FetchRoutes"],
+    ),
+    singular(
+        "envoy.service.extension.v3.ExtensionConfigDiscoveryService",
+        ResourceType::Extension,
+        [
+            "StreamExtensionConfigs",
+            "DeltaExtensionConfigs",
+            "FetchExtensionConfigs",
+        ],
+    ),
+];
 
 /// All services of discovery, and the status of those that use them.
 pub(super) fn routes(ads: &Ads) -> Routes {
-    let mut routes = Routes::builder();
-    add_all(ads, &mut routes);
+    let mut router = axum::Router::new().fallback(|| async { refusal(&Status::unimplemented("")) });
+    for service in SERVICES {
+        let path = |method: &str| format!("/{}/{method}", service.name);
+        router = router
+            .route(&path(service.sotw), stream::<sotw::Stream>(ads, service.scope))
+            .route(&path(service.delta), stream::<delta::Stream>(ads, service.scope));
+        if let Some(fetch) = service.fetch {
+            let advice = Status::unimplemented(format!(
+                "{}: {fetch} is not served; open a stream with {} or {}",
+                service.name, service.sotw, service.delta
+            ));
+            router = router.route(&path(fetch), post(move || async move { refusal(&advice) }));
+        }
+    }
+    let mut routes = RoutesBuilder::from(router);
     routes.add_service(super::status::service(ads.nodes()));
     routes.routes()
+}
+
+fn stream<P: Protocol + Default>(ads: &Ads, scope: Scope) -> MethodRouter {
+    let ads = ads.clone();
+    post(move |request: Request| async move { open(ads, scope, P::default(), request) })
+}
+
+/// Starts the session of a stream; what it has to say is the body of the response.
+fn open<P: Protocol>(ads: Ads, scope: Scope, protocol: P, request: Request) -> Response {
+    let request = tonic::Request::from_http(request);
+    let peer = Peer {
+        address: request.remote_addr(),
+        names: Vec::new(),
+    };
+    let decoder = ProstCodec::<P::Request, P::Request>::default().decoder();
+    let requests = Streaming::new_request(decoder, request.into_inner(), None, Some(MAX_REQUEST_BYTES));
+    let (responses, receiver) = mpsc::channel(1);
+    tokio::spawn(async move {
+        session::run(protocol, (scope, peer), (requests, responses), ads).await;
+    });
+    let mut response = Response::new(Body::new(Frames::new(receiver)));
+    response.headers_mut().insert(CONTENT_TYPE, GRPC);
+    response
+}
+
+const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
+
+/// A response that is a status and nothing else.
+fn refusal(status: &Status) -> Response {
+    let mut response = Response::new(Body::empty());
+    response.headers_mut().insert(CONTENT_TYPE, GRPC);
+    // A status of a code and plain text always has headers.
+    let _ = status.add_header(response.headers_mut());
+    response
 }

@@ -2,13 +2,14 @@
 
 use super::Ads;
 use super::authorise::Peer;
+use super::frames::Message;
 use super::nodes::{Connection, Inspection};
 use envoy_types::pb::envoy::config::core::v3::Node;
 use futures::StreamExt;
 use kilocard_xds::ProtocolError;
 use kilocard_xds::report::{Answer, ResourceReport, TypeReport};
 use kilocard_xds::snapshot::{ResourceType, Snapshot};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tonic::{Status, Streaming};
 
@@ -60,26 +61,25 @@ impl Scope {
 }
 
 /// Where responses go.
-type Responses<P> = mpsc::Sender<Result<<P as Protocol>::Response, Status>>;
+type Responses = mpsc::Sender<Result<Message, Status>>;
 
 /// A response with its type and what it takes on the wire, about.
-pub(super) struct Outgoing<R> {
+pub(super) struct Outgoing {
     pub(super) kind: ResourceType,
     pub(super) bytes: usize,
-    pub(super) response: R,
+    pub(super) message: Message,
 }
 
 /// Delta or state of the world, in protobuf.
 pub(super) trait Protocol: Send + 'static {
-    type Request: Send + 'static;
-    type Response: Send + 'static;
+    type Request: prost::Message + Default + 'static;
     /// As reports show it.
     const NAME: &'static str;
 
     fn node(request: &Self::Request) -> Option<&Node>;
     fn type_url(request: &Self::Request) -> &str;
     fn on_request(&mut self, kind: ResourceType, request: Self::Request) -> Result<Answer, ProtocolError>;
-    fn next_response(&mut self, snapshot: &Snapshot) -> Option<Outgoing<Self::Response>>;
+    fn next_response(&mut self, snapshot: &Snapshot) -> Option<Outgoing>;
     /// Resources with a TTL are to be mentioned again.
     fn refresh(&mut self, snapshot: &Snapshot);
     /// How far each resource is.
@@ -103,7 +103,7 @@ struct Session<P> {
 pub(super) async fn run<P: Protocol>(
     protocol: P,
     (scope, peer): (Scope, Peer),
-    (mut requests, responses): (Streaming<P::Request>, Responses<P>),
+    (mut requests, responses): (Streaming<P::Request>, Responses),
     ads: Ads,
 ) {
     let first = tokio::select! {
@@ -174,11 +174,12 @@ impl<P: Protocol> Session<P> {
     async fn serve(
         &mut self,
         requests: &mut Streaming<P::Request>,
-        responses: &Responses<P>,
+        responses: &Responses,
         ads: &Ads,
     ) -> Result<&'static str, Status> {
         let mut snapshots = ads.snapshots.clone();
-        let opening = tokio::time::sleep(OPENING);
+        let now = Instant::now();
+        let opening = tokio::time::sleep_until(ads.turn(now).max(now + OPENING).into());
         let first_requests = tokio::time::sleep(FIRST_REQUESTS);
         let ending = async {
             ads.shutdown.cancelled().await;
@@ -232,7 +233,7 @@ impl<P: Protocol> Session<P> {
                     let Ok(room) = room else { return Ok("connection lost") };
                     let snapshot = snapshots.borrow_and_update().clone();
                     match snapshot.and_then(|snapshot| self.next_response(&snapshot)) {
-                        Some(response) => room.send(Ok(response)),
+                        Some(message) => room.send(Ok(message)),
                         None => due = false,
                     }
                 }
@@ -269,8 +270,8 @@ impl<P: Protocol> Session<P> {
         Ok(())
     }
 
-    fn next_response(&mut self, snapshot: &Snapshot) -> Option<P::Response> {
-        let Some(Outgoing { kind, bytes, response }) = self.protocol.next_response(snapshot) else {
+    fn next_response(&mut self, snapshot: &Snapshot) -> Option<Message> {
+        let Some(Outgoing { kind, bytes, message }) = self.protocol.next_response(snapshot) else {
             // That there is nothing to send may itself be news: the client has all that is served.
             self.connection.rests(self.protocol.report());
             return None;
@@ -285,7 +286,7 @@ impl<P: Protocol> Session<P> {
             );
         }
         self.connection.responded(kind, self.protocol.report());
-        Some(response)
+        Some(message)
     }
 }
 

@@ -11,9 +11,10 @@ use pb::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 use std::collections::HashMap;
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
-use tonic::Status;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::transport::{Channel, Server};
+use tonic::{Status, Streaming};
 
 mod services;
 mod status;

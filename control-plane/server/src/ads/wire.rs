@@ -1,21 +1,18 @@
-//! Protobuf ⇄ the machines of `kilocard_xds`.
+//! Protobuf ⇄ the machines of `kilocard_xds`. Responses are written field by field, so that resources' bodies are referred to
+//! and not copied, see [`super::frames`].
 
+use super::frames::Assembly;
 use super::session::{Outgoing, Protocol};
+use bytes::Bytes;
 use envoy_types::pb::envoy::config::core::v3::{ControlPlane, Node};
 use envoy_types::pb::envoy::service::discovery::v3 as pb;
-use envoy_types::pb::google::protobuf::{Any, Duration};
+use envoy_types::pb::google::protobuf::Duration;
 use kilocard_xds::report::{Answer, ResourceReport, TypeReport};
 use kilocard_xds::snapshot::{Resource, ResourceType, Snapshot, Version};
 use kilocard_xds::{ProtocolError, delta, sotw};
+use prost::encoding::{WireType, encode_key, encode_varint};
 use prost::{Message, Name};
 use std::sync::Arc;
-
-fn any(kind: ResourceType, resource: &Resource) -> Any {
-    Any {
-        type_url: kind.url().to_owned(),
-        value: resource.body.to_vec(),
-    }
-}
 
 fn size(resources: &[Arc<Resource>]) -> usize {
     resources.iter().map(|resource| resource.size()).sum()
@@ -29,26 +26,70 @@ fn duration(ttl: std::time::Duration) -> Duration {
     }
 }
 
-/// A resource with its name and version, and with its body or, for a heartbeat, without.
-fn wrapped(kind: ResourceType, resource: &Resource, version: &Version, body: bool) -> pb::Resource {
-    pb::Resource {
+/// Field numbers, from Envoy's `discovery.proto` and protobuf's `any.proto`.
+mod field {
+    /// `DiscoveryResponse.resources`, `DeltaDiscoveryResponse.resources` and `Resource.resource`.
+    pub(super) const RESOURCES: u32 = 2;
+    /// `Resource.resource`
+    pub(super) const RESOURCE: u32 = 2;
+    /// `Any.type_url`
+    pub(super) const TYPE_URL: u32 = 1;
+    /// `Any.value`
+    pub(super) const VALUE: u32 = 2;
+}
+
+/// The beginning of a length-delimited field.
+fn begin(buffer: &mut Vec<u8>, tag: u32, length: usize) {
+    encode_key(tag, WireType::LengthDelimited, buffer);
+    encode_varint(length as u64, buffer);
+}
+
+/// An `Any` up to where its value of so many bytes begins.
+fn any(url: &str, value: usize) -> Vec<u8> {
+    let mut head = Vec::with_capacity(url.len() + 12);
+    begin(&mut head, field::TYPE_URL, url.len());
+    head.extend_from_slice(url.as_bytes());
+    begin(&mut head, field::VALUE, value);
+    head
+}
+
+/// A `Resource` with its name and version, up to where its body begins; for a heartbeat, which has none, all of it.
+fn wrapped(kind: ResourceType, resource: &Resource, version: &Version, body: bool) -> Vec<u8> {
+    let shell = pb::Resource {
         name: resource.name.clone(),
         version: version.to_string(),
-        resource: body.then(|| any(kind, resource)),
         ttl: resource.ttl.map(duration),
         ..pb::Resource::default()
+    };
+    let mut head = shell.encode_to_vec();
+    if body {
+        let any = any(kind.url(), resource.body.len());
+        begin(&mut head, field::RESOURCE, any.len() + resource.body.len());
+        head.extend_from_slice(&any);
     }
+    head
+}
+
+/// Appends a resource to a response: `head`, and its body where it is.
+fn append(message: &mut Assembly, head: &[u8], body: &Bytes) {
+    let mut beginning = Vec::with_capacity(head.len() + 12);
+    begin(&mut beginning, field::RESOURCES, head.len() + body.len());
+    beginning.extend_from_slice(head);
+    message.copy(&beginning);
+    message.share(body);
 }
 
 /// "In order to use TTL with SotW xDS, the relevant resources must be wrapped in a Resource."
-fn sotw_resource(kind: ResourceType, resource: &Resource, version: &Version, body: bool) -> Any {
+fn append_sotw(message: &mut Assembly, (kind, version): (ResourceType, &Version), resource: &Resource, body: bool) {
     if resource.ttl.is_none() {
-        return any(kind, resource);
+        append(message, &any(kind.url(), resource.body.len()), &resource.body);
+        return;
     }
-    Any {
-        type_url: pb::Resource::type_url(),
-        value: wrapped(kind, resource, version, body).encode_to_vec(),
-    }
+    let inner = wrapped(kind, resource, version, body);
+    let rest = if body { resource.body.clone() } else { Bytes::new() };
+    let mut head = any(&pb::Resource::type_url(), inner.len() + rest.len());
+    head.extend_from_slice(&inner);
+    append(message, &head, &rest);
 }
 
 /// Who says this, and as of which revision of the store: all changes up to it are in what the proxy has after this response.
@@ -61,7 +102,6 @@ fn as_of(snapshot: &Snapshot) -> ControlPlane {
 
 impl Protocol for delta::Stream {
     type Request = pb::DeltaDiscoveryRequest;
-    type Response = pb::DeltaDiscoveryResponse;
     const NAME: &'static str = "delta";
 
     fn node(request: &Self::Request) -> Option<&Node> {
@@ -89,27 +129,31 @@ impl Protocol for delta::Stream {
         )
     }
 
-    fn next_response(&mut self, snapshot: &Snapshot) -> Option<Outgoing<Self::Response>> {
+    fn next_response(&mut self, snapshot: &Snapshot) -> Option<Outgoing> {
         let response = delta::Stream::next_response(self, snapshot)?;
         let bytes = size(&response.resources);
-        let (all, heartbeats) = (response.resources.iter(), response.heartbeats.iter());
-        let all = all.map(|resource| (resource, true));
-        let resources = all
-            .chain(heartbeats.map(|resource| (resource, false)))
-            .map(|(resource, body)| wrapped(response.kind, resource, &resource.version, body));
-        let message = pb::DeltaDiscoveryResponse {
+        let shell = pb::DeltaDiscoveryResponse {
             system_version_info: response.system_version.to_string(),
-            resources: resources.collect(),
             type_url: response.kind.url().to_owned(),
             removed_resources: response.removed,
             nonce: response.nonce,
             control_plane: Some(as_of(snapshot)),
             ..pb::DeltaDiscoveryResponse::default()
         };
+        let mut message = Assembly::new();
+        message.copy(&shell.encode_to_vec());
+        for resource in &response.resources {
+            let head = wrapped(response.kind, resource, &resource.version, true);
+            append(&mut message, &head, &resource.body);
+        }
+        for resource in &response.heartbeats {
+            let whole = wrapped(response.kind, resource, &resource.version, false);
+            append(&mut message, &whole, &Bytes::new());
+        }
         Some(Outgoing {
             kind: response.kind,
             bytes,
-            response: message,
+            message: message.finish(),
         })
     }
 
@@ -132,7 +176,6 @@ impl Protocol for delta::Stream {
 
 impl Protocol for sotw::Stream {
     type Request = pb::DiscoveryRequest;
-    type Response = pb::DiscoveryResponse;
     const NAME: &'static str = "sotw";
 
     fn node(request: &Self::Request) -> Option<&Node> {
@@ -156,26 +199,27 @@ impl Protocol for sotw::Stream {
         )
     }
 
-    fn next_response(&mut self, snapshot: &Snapshot) -> Option<Outgoing<Self::Response>> {
+    fn next_response(&mut self, snapshot: &Snapshot) -> Option<Outgoing> {
         let response = sotw::Stream::next_response(self, snapshot)?;
         let bytes = size(&response.resources);
-        let (all, heartbeats) = (response.resources.iter(), response.heartbeats.iter());
-        let all = all.map(|resource| (resource, true));
-        let message = pb::DiscoveryResponse {
+        let shell = pb::DiscoveryResponse {
             version_info: response.version.to_string(),
-            resources: all
-                .chain(heartbeats.map(|resource| (resource, false)))
-                .map(|(resource, body)| sotw_resource(response.kind, resource, &response.version, body))
-                .collect(),
             type_url: response.kind.url().to_owned(),
             nonce: response.nonce,
             control_plane: Some(as_of(snapshot)),
             ..pb::DiscoveryResponse::default()
         };
+        let mut message = Assembly::new();
+        message.copy(&shell.encode_to_vec());
+        for (resources, body) in [(&response.resources, true), (&response.heartbeats, false)] {
+            for resource in resources {
+                append_sotw(&mut message, (response.kind, &response.version), resource, body);
+            }
+        }
         Some(Outgoing {
             kind: response.kind,
             bytes,
-            response: message,
+            message: message.finish(),
         })
     }
 

@@ -89,7 +89,7 @@ async fn a_fetch_is_told_which_streams_there_are() {
         .await
         .expect_err("not served");
     assert_eq!(status.code(), Code::Unimplemented);
-    for word in ["fetch_clusters", "stream_clusters", "delta_clusters"] {
+    for word in ["FetchClusters", "StreamClusters", "DeltaClusters"] {
         assert!(status.message().contains(word), "{status}");
     }
 }
