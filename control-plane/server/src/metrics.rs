@@ -18,6 +18,7 @@
 //! | `xds_refused_resources` | `type` | resources that some proxy refused and still does without, counted for each proxy |
 //! | `xds_behind` | `type` | streams that lack something of what is served |
 //! | `xds_behind_seconds` | `type` | for how long the slowest of them has |
+//! | `xds_push_seconds` | `type` | histogram: from a change that was noticed until a proxy had acknowledged what followed from it |
 //! | `xds_oversized_responses_total` | `type` | responses beyond the 4 MiB that gRPC clients take by default |
 //! | `xds_denied_streams_total` | | streams refused since their node is not allowed |
 
@@ -179,6 +180,11 @@ fn register_xds(registry: &mut Registry, nodes: &Nodes) {
     );
     registry.register("xds_behind", "Streams that lack something of what is served", behind);
     registry.register("xds_behind_seconds", "For how long the slowest of them has", longest);
+    registry.register(
+        "xds_push_seconds",
+        "From a change until a proxy had acknowledged what followed from it",
+        nodes.push_seconds(),
+    );
     let denied = Counter::<u64>::default();
     denied.inc_by(counters.denied);
     registry.register(

@@ -15,6 +15,10 @@ use tokio_util::sync::CancellationToken;
 /// follow one another faster than requests.
 const MIN_INTERVAL: Duration = Duration::from_millis(10);
 
+/// Before a build, what else changes is awaited for as long as the last one took, and at most so long: in a small mesh nobody
+/// waits, and in a large one what is written in several parts becomes one build and one push.
+const LONGEST_GATHERING: Duration = Duration::from_millis(20);
+
 /// Where snapshots go; `None` until the first mesh.
 pub type Snapshots = watch::Sender<Option<Arc<Snapshot>>>;
 
@@ -36,11 +40,14 @@ pub async fn run(
     cancel: CancellationToken,
 ) {
     let publishing = async {
+        let (mut noticed, mut gathering) = (Instant::now(), Duration::ZERO);
         let mut builder = Builder::new(options);
         loop {
             let newest = mesh.borrow_and_update().clone();
             if let Some(newest) = newest {
-                publish(&newest, &mut builder, &outlets, &metrics);
+                let begun = Instant::now();
+                publish((&newest, noticed), &mut builder, &outlets, &metrics);
+                gathering = begun.elapsed().min(LONGEST_GATHERING);
                 tokio::time::sleep(MIN_INTERVAL).await;
             }
             let due = async {
@@ -50,8 +57,12 @@ pub async fn run(
                 }
             };
             tokio::select! {
-                changed = mesh.changed() => if changed.is_err() { return },
-                () = due => {}
+                changed = mesh.changed() => {
+                    if changed.is_err() { return }
+                    noticed = Instant::now();
+                    tokio::time::sleep(gathering).await;
+                }
+                () = due => noticed = Instant::now(),
             }
         }
     };
@@ -59,9 +70,9 @@ pub async fn run(
 }
 
 /// False when the mesh makes no difference to proxies.
-fn publish(mesh: &Mesh, builder: &mut Builder, outlets: &Outlets, metrics: &Metrics) -> bool {
+fn publish((mesh, noticed): (&Mesh, Instant), builder: &mut Builder, outlets: &Outlets, metrics: &Metrics) -> bool {
     let begun = Instant::now();
-    let snapshot = builder.build(mesh, begun);
+    let snapshot = builder.build(mesh, begun).noticed(noticed);
     metrics.rebuild_seconds.observe(begun.elapsed().as_secs_f64());
     metrics.describe(mesh);
     let version = snapshot.version();
@@ -107,18 +118,18 @@ mod tests {
         let (outlets, mut published, told) = outlets();
         let metrics = Metrics::default();
         let (mut builder, first) = (Builder::new(options()), mesh());
-        assert!(publish(&first, &mut builder, &outlets, &metrics));
+        assert!(publish((&first, Instant::now()), &mut builder, &outlets, &metrics));
         assert!(published.borrow_and_update().is_some());
         assert_eq!(told.borrow().unready, ["minilm/v2"]);
 
         let mut same = first.clone();
         same.rejected = Arc::new([("/kilocard/v1/workers/x".into(), "no reason".into())].into());
-        assert!(!publish(&same, &mut builder, &outlets, &metrics));
+        assert!(!publish((&same, Instant::now()), &mut builder, &outlets, &metrics));
         assert!(!published.has_changed().unwrap());
 
         let mut less = first;
         less.workers = Arc::default();
-        assert!(publish(&less, &mut builder, &outlets, &metrics));
+        assert!(publish((&less, Instant::now()), &mut builder, &outlets, &metrics));
         assert_eq!(metrics.pushes.get(), 2);
     }
 

@@ -5,7 +5,7 @@ use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The resource types served here, in the order in which additions are sent (make before break: what is referred to goes
 /// before what refers to it).
@@ -247,6 +247,7 @@ impl Default for ResourceSet {
 pub struct Snapshot {
     sets: BTreeMap<ResourceType, ResourceSet>,
     revision: i64,
+    noticed: Option<Instant>,
 }
 
 impl Snapshot {
@@ -257,7 +258,11 @@ impl Snapshot {
             .map(|kind| (kind, ResourceSet::default()))
             .collect();
         all.extend(sets);
-        Self { sets: all, revision: 0 }
+        Self {
+            sets: all,
+            revision: 0,
+            noticed: None,
+        }
     }
 
     /// The same, made from a store as of this revision.
@@ -265,6 +270,18 @@ impl Snapshot {
     pub fn at(mut self, revision: i64) -> Self {
         self.revision = revision;
         self
+    }
+
+    /// The same, made since something was noticed then.
+    #[must_use]
+    pub fn noticed(mut self, when: Instant) -> Self {
+        self.noticed = Some(when);
+        self
+    }
+
+    /// When that was noticed for which this was made; carried along for whoever measures how soon clients have it.
+    pub fn noticed_at(&self) -> Option<Instant> {
+        self.noticed
     }
 
     /// The revision of the store that all of this follows from; no part of [`Snapshot::version`], since later revisions

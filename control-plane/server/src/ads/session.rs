@@ -9,6 +9,7 @@ use futures::StreamExt;
 use kilocard_xds::ProtocolError;
 use kilocard_xds::report::{Answer, ResourceReport, TypeReport};
 use kilocard_xds::snapshot::{ResourceType, Snapshot};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tonic::{Status, Streaming};
@@ -96,6 +97,9 @@ struct Session<P> {
     node: String,
     connection: Connection,
     inspections: mpsc::Receiver<Inspection>,
+    opened: Instant,
+    /// When the change was noticed that the response under way tells of, by type. What a new stream is told first is no news.
+    pushing: BTreeMap<ResourceType, Instant>,
 }
 
 /// Serves a stream until the client leaves, breaks the protocol, or the server shuts down; the last two are told apart by
@@ -131,6 +135,8 @@ pub(super) async fn run<P: Protocol>(
         node: id,
         connection,
         inspections,
+        opened: Instant::now(),
+        pushing: BTreeMap::new(),
     };
     let ended = match session.on_request(first) {
         Ok(()) => session.serve(&mut requests, &responses, &ads).await,
@@ -263,7 +269,12 @@ impl<P: Protocol> Session<P> {
                 message = nack.message,
                 "xDS response refused by the proxy; it keeps what it has"
             ),
-            Answer::Ack(version) => tracing::debug!(node = self.node, type_url = kind.url(), %version, "xDS ACK"),
+            Answer::Ack(version) => {
+                tracing::debug!(node = self.node, type_url = kind.url(), %version, "xDS ACK");
+                if let Some(noticed) = self.pushing.remove(&kind) {
+                    self.connection.pushed(kind, noticed.elapsed());
+                }
+            }
             Answer::None => {}
         }
         self.connection.answered(kind, &answer, self.protocol.report());
@@ -285,6 +296,10 @@ impl<P: Protocol> Session<P> {
                 "xDS response beyond the 4 MiB that gRPC clients take by default; Envoy takes it"
             );
         }
+        match snapshot.noticed_at().filter(|noticed| *noticed >= self.opened) {
+            Some(noticed) => self.pushing.insert(kind, noticed),
+            None => self.pushing.remove(&kind),
+        };
         self.connection.responded(kind, self.protocol.report());
         Some(message)
     }

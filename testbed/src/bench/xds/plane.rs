@@ -16,9 +16,12 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
+use tokio::task::JoinSet;
 
 /// Writes of one transaction: etcd's own default limit (`--max-txn-ops`).
 const TRANSACTION: usize = 128;
+/// Transactions under way at the same time: workers write independently of one another.
+const AT_A_TIME: usize = 8;
 
 #[derive(Clone, Copy, Debug, Deserialize)]
 struct Endpoints {
@@ -75,18 +78,26 @@ impl Plane {
         self.endpoints.xds
     }
 
-    /// Writes the records in transactions, one after the other; gives the revision of the last.
+    /// Writes the records in transactions, so many at a time; gives the newest revision.
     pub(super) async fn write(&self, entries: Vec<Entry>) -> Result<i64> {
-        let (mut client, mut revision) = (self.client.clone(), 0);
-        for part in entries.chunks(TRANSACTION) {
-            let puts: Vec<TxnOp> = part
-                .iter()
-                .map(|(key, value)| TxnOp::put(key.as_str(), value.as_slice(), None))
-                .collect();
-            let done = client.txn(Txn::new().and_then(puts)).await?;
-            revision = done.header().context("etcd's answer has no header")?.revision();
+        let mut newest = 0;
+        for parts in entries.chunks(TRANSACTION * AT_A_TIME) {
+            let mut writing = JoinSet::new();
+            for part in parts.chunks(TRANSACTION) {
+                let puts: Vec<TxnOp> = part
+                    .iter()
+                    .map(|(key, value)| TxnOp::put(key.as_str(), value.as_slice(), None))
+                    .collect();
+                let mut client = self.client.clone();
+                writing.spawn(async move { client.txn(Txn::new().and_then(puts)).await });
+            }
+            while let Some(done) = writing.join_next().await {
+                let done = done??;
+                let revision = done.header().context("etcd's answer has no header")?.revision();
+                newest = newest.max(revision);
+            }
         }
-        Ok(revision)
+        Ok(newest)
     }
 
     /// Waits until the control plane has taken in everything up to this revision.

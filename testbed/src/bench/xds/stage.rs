@@ -87,6 +87,9 @@ pub(super) struct Churn {
     pub(super) control_plane_cpu: f64,
     pub(super) etcd_cpu: f64,
     pub(super) clients_cpu: f64,
+    /// Snapshots built for each burst, and how long each took.
+    pub(super) builds_per_burst: f64,
+    pub(super) build_ms: f64,
     /// CPU of the control plane for each proxy and each endpoint changed, in µs.
     pub(super) cpu_us_per_proxy_change: f64,
     /// Received by all proxies.
@@ -110,6 +113,8 @@ struct Used {
     etcd: Duration,
     clients: Duration,
     received: Received,
+    /// Builds of a snapshot, and the seconds that they took.
+    builds: (f64, f64),
 }
 
 /// A burst that was written.
@@ -183,7 +188,7 @@ impl Stage {
         inventory: &mut Inventory,
         random: &mut fastrand::Rng,
     ) -> Result<Churn> {
-        let before = Used::now(plane, fleet)?;
+        let before = Used::now(plane, fleet).await?;
         let mut schedule = tokio::time::interval(PERIOD);
         let mut bursts = Vec::new();
         for _ in 0..self.seconds {
@@ -192,7 +197,7 @@ impl Stage {
             bursts.push(write(plane, inventory.change(self.changed, random)).await?);
         }
         schedule.tick().await;
-        let after = Used::now(plane, fleet)?;
+        let after = Used::now(plane, fleet).await?;
         let last = bursts.last().context("no burst")?;
         fleet.await_revision(last.revision).await?;
         let (mut latency, mut slowest, mut commit) = (histogram()?, histogram()?, histogram()?);
@@ -297,8 +302,11 @@ async fn write(plane: &Plane, entries: Vec<super::inventory::Entry>) -> Result<B
 }
 
 impl Used {
-    fn now(plane: &mut Plane, fleet: &Fleet) -> Result<Self> {
+    async fn now(plane: &mut Plane, fleet: &Fleet) -> Result<Self> {
+        let builds = plane.metric("kilocard_control_plane_rebuild_seconds_count").await?;
+        let took = plane.metric("kilocard_control_plane_rebuild_seconds_sum").await?;
         Ok(Self {
+            builds: (builds, took),
             when: Instant::now(),
             control_plane: plane.cpu()?,
             etcd: plane.etcd_cpu()?,
@@ -324,6 +332,8 @@ impl Churn {
             control_plane_cpu: control_plane / seconds,
             etcd_cpu: spent(after.etcd, before.etcd) / seconds,
             clients_cpu: spent(after.clients, before.clients) / seconds,
+            builds_per_burst: (after.builds.0 - before.builds.0) / bursts,
+            build_ms: (after.builds.1 - before.builds.1) * 1e3 / (after.builds.0 - before.builds.0).max(1.0),
             cpu_us_per_proxy_change: control_plane * 1e6 / (proxy_bursts * stage.changed as f64),
             bytes_per_s: bytes / seconds,
             bytes_per_proxy_burst: bytes / proxy_bursts,
@@ -342,12 +352,13 @@ impl Churn {
         line("commit → ACK, each proxy and burst", &self.latency_ms);
         line("commit → ACK of the last proxy", &self.slowest_ms);
         say(&format!(
-            "  CPU s/s: control plane {:.2}, etcd {:.2}, {} clients together {:.2}; {:.3} µs a proxy and change; {:.1} MB/s, {:.1} kB and {:.2} responses a proxy and burst",
+            "  CPU s/s: control plane {:.2}, etcd {:.2}, all clients together {:.2}; {:.3} µs a proxy and change; {:.2} builds of {:.1} ms a burst; {:.1} MB/s, {:.1} kB and {:.2} responses a proxy and burst",
             self.control_plane_cpu,
             self.etcd_cpu,
-            "all",
             self.clients_cpu,
             self.cpu_us_per_proxy_change,
+            self.builds_per_burst,
+            self.build_ms,
             self.bytes_per_s / 1e6,
             self.bytes_per_proxy_burst / 1e3,
             self.responses_per_proxy_burst
