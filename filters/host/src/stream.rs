@@ -101,10 +101,13 @@ impl Active {
         Ok(Done::Forwarded(Some(line)))
     }
 
-    /// Tells the rest of Envoy, and the worker, what was decided.
+    /// Tells the rest of Envoy, and the worker, what was decided. What is not said costs nothing.
     fn mark(&self, route: &Route<'_>) -> Result<(), HostError> {
         // Envoy drops its cached route when a header changes, and so finds the one we mean.
         abi::set_request_header(headers::ROUTE, route.route_key)?;
+        if let Some(pool) = route.pool {
+            abi::set_request_header(headers::POOL, pool)?;
+        }
         if let Some(wish) = &route.gpu {
             abi::set_request_header(headers::GPU_WISH, &wish.subset)?;
         }
@@ -180,7 +183,13 @@ impl Active {
 }
 
 /// What the routing stage sets on requests.
-const OWN: [&str; 4] = [headers::ROUTE, headers::GPU_WISH, headers::SHADOW, headers::TAG];
+const OWN: [&str; 5] = [
+    headers::ROUTE,
+    headers::POOL,
+    headers::GPU_WISH,
+    headers::SHADOW,
+    headers::TAG,
+];
 
 /// For the access log. A decision holds whether or not it is logged.
 fn leave(name: &str, line: &str) {

@@ -17,11 +17,13 @@ mod method;
 mod name;
 mod number_range;
 mod pattern;
+mod pool_policy;
 mod reader;
 mod routing_policy;
 #[cfg(test)]
 mod tests;
 mod text;
+mod traffic_class;
 mod unique_keys;
 mod validation_policy;
 mod violation;
@@ -31,11 +33,11 @@ mod word;
 pub use cohorts::{BucketRange, BucketRanges, Cohorts, NotRanges};
 pub use document::{Document, Kind, Spec, UnknownKind, parse, parse_bytes};
 pub use filter::{FilterConfig, MeshState};
-pub(crate) use limits::MAX_PATTERNS;
 pub use limits::{
     HEADER_VALUE_BYTES, HEADERS, HEADERS_TOTAL_BYTES, MAX_DOCUMENT_BYTES, MAX_DOCUMENTS, MAX_FILTER_CONFIG_BYTES,
     MAX_RULES, MAX_VERSIONS,
 };
+pub(crate) use limits::{MAX_PATTERNS, MAX_POOLS};
 pub use mesh_policy::{
     ANYONE, CallerGroup, Capture, Cidr, DecisionRecord, GpuClass, GpuSelector, MeshPolicy, Otherwise, SpiffePattern,
 };
@@ -43,10 +45,12 @@ pub use method::MethodPattern;
 pub use name::{is_name, is_version};
 pub use number_range::NumberRange;
 pub use pattern::Pattern;
+pub use pool_policy::{BULK_POOL, DEFAULT_POOL, Keepalive, PoolConnections, PoolLimits, PoolMatch, PoolPolicy};
 pub use routing_policy::{
     GpuRequest, HeaderCondition, HeaderMatch, RoutingMatch, RoutingPolicy, RoutingRule, RuleVersion, Shadow, StickyKey,
     VersionWeight,
 };
+pub use traffic_class::{ModelType, Priority, Urgency};
 pub use validation_policy::{
     ContentClass, GrpcWebMode, HeaderLimits, HeaderRule, HttpMode, InternalHeaders, LengthRange, MethodLists,
     Protocols, RefusalOptions, ReportOnly, RuleAction, RuleMatch, ValidationPolicy,

@@ -5,6 +5,8 @@ use std::fmt;
 
 use serde::{Serialize, Serializer};
 
+use crate::config::Priority;
+
 /// What is decided about a request, and what was seen on the way.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Decision<'p> {
@@ -50,6 +52,10 @@ pub struct Route<'p> {
     /// What became of `x-canary-weight`.
     #[serde(rename = "override")]
     pub override_: CanaryOverride,
+    /// How urgent it is.
+    pub priority: Priority,
+    /// The pool whose connections take it; none is the default one.
+    pub pool: Option<&'p str>,
     /// On what kind of GPU it should run.
     pub gpu: Option<GpuWish<'p>>,
     /// Where a copy of it goes.

@@ -50,6 +50,8 @@ pub const REASON: &str = "x-kilocard-reason";
 /// Set by the filter: the GPU tags that a request asks for, in their order, for Envoy's header-to-metadata filter: a
 /// `google.protobuf.Value` in base64 (see `gpu`).
 pub const GPU_WISH: &str = "x-kilocard-gpu";
+/// Set by the filter: the pool whose connections take the request; absent, the default one. The route table matches on it.
+pub const POOL: &str = "x-kilocard-pool";
 /// Set by the filter: the cluster that gets a copy of the request.
 pub const SHADOW: &str = "x-kilocard-shadow";
 /// Set by the filter: what the worker notes beside its work, `<first 8 of the trace id>-<affinity or class>`.

@@ -11,6 +11,7 @@ use crate::routing;
 use crate::validation::{Checked, Outcome, Validation};
 
 mod model;
+mod pools;
 mod rules;
 mod split;
 #[cfg(test)]
@@ -115,6 +116,7 @@ impl Policy {
             classes: &gpu_classes,
             callers: &callers,
             state,
+            pools: &together.pools,
         };
         // A BTreeMap's order is the order that the look-up by name wants.
         let models: Vec<_> = together

@@ -14,7 +14,7 @@ use crate::decision::{Decision, RefusalReason, RouteReason, Verdict};
 #[cfg(test)]
 mod tests;
 
-/// Longest record, in bytes. What explains least is left out of a longer one: class, fallback and rule, in this order.
+/// Longest record, in bytes. What explains least is left out of a longer one: class, pool, fallback and rule, in this order.
 pub const MAX_RECORD_BYTES: usize = 256;
 
 /// What was decided about a request.
@@ -30,6 +30,8 @@ pub struct Record<'a> {
     pub why: Option<RouteReason>,
     /// The class or affinity of the GPU.
     pub gpu: Option<Cow<'a, str>>,
+    /// The pool, if it is not the default one.
+    pub pool: Option<Cow<'a, str>>,
     /// The version that was not ready and the one that serves.
     pub fallback: Option<(Cow<'a, str>, Cow<'a, str>)>,
     /// Why it was refused.
@@ -53,6 +55,7 @@ impl<'a> Record<'a> {
                 version: Some(Cow::Borrowed(route.route_key)),
                 why: Some(route.reason),
                 gpu: route.gpu.as_ref().map(|wish| Cow::Borrowed(&*wish.label)),
+                pool: route.pool.map(Cow::Borrowed),
                 fallback: route
                     .instead_of
                     .map(|wanted| (Cow::Borrowed(wanted), Cow::Borrowed(route.version))),
@@ -112,6 +115,7 @@ impl<'a> Record<'a> {
             "version" => self.version = Some(Cow::Borrowed(value)),
             "why" => self.why = Some(find(RouteReason::ALL, RouteReason::label, value)?),
             "gpu" => self.gpu = Some(Cow::Borrowed(value)),
+            "pool" => self.pool = Some(Cow::Borrowed(value)),
             "fallback" => {
                 let (from, to) = value.split_once('>')?;
                 self.fallback = Some((Cow::Borrowed(from), Cow::Borrowed(to)));
@@ -132,6 +136,7 @@ impl<'a> Record<'a> {
             ("version", self.version.as_deref().map(Cow::Borrowed)),
             ("why", self.why.map(|why| Cow::Borrowed(why.label()))),
             ("gpu", self.gpu.as_deref().map(Cow::Borrowed)),
+            ("pool", self.pool.as_deref().map(Cow::Borrowed)),
             (
                 "fallback",
                 fallback.map(|(from, to)| Cow::Owned(format!("{from}>{to}"))),
@@ -155,7 +160,7 @@ impl fmt::Display for Record<'_> {
         let length = |parts: &[(&str, Cow<'_, str>)]| -> usize {
             parts.iter().map(|(name, value)| name.len() + value.len() + 2).sum()
         };
-        for least in ["gpu", "fallback", "rule"] {
+        for least in ["gpu", "pool", "fallback", "rule"] {
             if length(&parts) > MAX_RECORD_BYTES {
                 parts.retain(|(name, _)| *name != least);
             }

@@ -1,5 +1,5 @@
 //! The routing stage: model → exact pin, or rule → split by sticky cohort or at random → canary override → readiness and
-//! fallbacks → GPU class → shadow.
+//! fallbacks → GPU class → priority and pool → shadow.
 
 mod draw;
 mod gpu;
@@ -55,6 +55,8 @@ pub(crate) fn route<'p>(
     let version = settle(model, &wanted).map_err(|refusal| at(reached, refusal))?;
     reached.version = Some(version.name());
     let gpu = gpu::wish(policy, model, rule, known).map_err(|refusal| at(reached, refusal))?;
+    let urgency = rule.and_then(Rule::urgency).unwrap_or(model.urgency());
+    let priority = urgency.of(known.priority);
     Ok(Route {
         model: model.name(),
         version: version.name(),
@@ -64,6 +66,8 @@ pub(crate) fn route<'p>(
         rule: reached.rule,
         instead_of: (version.name() != wanted.version.name()).then_some(wanted.version.name()),
         override_: wanted.override_,
+        priority,
+        pool: model.pools().of(priority, known.sla),
         tag: gpu::tag(known, gpu.as_ref()),
         gpu,
         shadow: shadow(model, version, random),

@@ -12,6 +12,7 @@ const TEXTS: &[&str] = &[
     include_str!("../corpus/policy/validation.json"),
     include_str!("../corpus/policy/routing-three.json"),
     include_str!("../corpus/policy/routing-two.json"),
+    include_str!("../corpus/policy/pool.json"),
 ];
 
 /// The documents, as JSON.

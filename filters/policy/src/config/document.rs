@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::limits::MAX_DOCUMENT_BYTES;
 use super::mesh_policy::{self, MeshPolicy};
 use super::name;
+use super::pool_policy::{self, PoolPolicy};
 use super::reader::{Node, Object};
 use super::routing_policy::{self, RoutingPolicy};
 use super::unique_keys;
@@ -63,11 +64,18 @@ pub enum Kind {
     ValidationPolicy,
     /// What every stage shares.
     MeshPolicy,
+    /// Connections of their own for some requests.
+    PoolPolicy,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: &'static [Self] = &[Self::RoutingPolicy, Self::ValidationPolicy, Self::MeshPolicy];
+    pub const ALL: &'static [Self] = &[
+        Self::RoutingPolicy,
+        Self::ValidationPolicy,
+        Self::MeshPolicy,
+        Self::PoolPolicy,
+    ];
 
     /// As written in `kind:`.
     pub fn as_str(self) -> &'static str {
@@ -75,6 +83,7 @@ impl Kind {
             Self::RoutingPolicy => "RoutingPolicy",
             Self::ValidationPolicy => "ValidationPolicy",
             Self::MeshPolicy => "MeshPolicy",
+            Self::PoolPolicy => "PoolPolicy",
         }
     }
 }
@@ -127,6 +136,8 @@ pub enum Spec {
     Validation(ValidationPolicy),
     /// Of `kind: MeshPolicy`.
     Mesh(MeshPolicy),
+    /// Of `kind: PoolPolicy`.
+    Pool(PoolPolicy),
 }
 
 /// Reads a document from JSON text.
@@ -173,6 +184,7 @@ fn read(json: &Value, out: &mut Violations) -> Option<Document> {
         Kind::RoutingPolicy => routing_policy::read(&spec?, name.as_deref(), out).map(Spec::Routing),
         Kind::ValidationPolicy => validation_policy::read(&spec?, out).map(Spec::Validation),
         Kind::MeshPolicy => mesh_policy::read(&spec?, out).map(Spec::Mesh),
+        Kind::PoolPolicy => pool_policy::read(&spec?, name.as_deref(), out).map(Spec::Pool),
     };
     Some(Document {
         api_version: api_version?,

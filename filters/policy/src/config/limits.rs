@@ -52,3 +52,22 @@ pub(super) const RULE_LENGTH: RangeInclusive<u32> = 0..=32 * 1024;
 pub(super) const GPU_MEMORY_GB: RangeInclusive<u32> = 1..=4096;
 /// What `max_per_second` of a shadow may be.
 pub(super) const SHADOWS_PER_SECOND: RangeInclusive<u32> = 1..=100_000;
+/// Most PoolPolicies of a mesh. Each may be a cluster more for every model version.
+pub(crate) const MAX_POOLS: usize = 64;
+/// What the limits of a pool may be.
+pub(super) const POOL_LIMIT: RangeInclusive<u32> = 1..=1_000_000;
+/// What `retry_percent` of a pool may be.
+pub(super) const RETRY_PERCENT: RangeInclusive<u32> = 0..=100;
+/// What `connect_timeout_ms` of a pool may be.
+pub(super) const CONNECT_TIMEOUT_MS: RangeInclusive<u32> = 10..=60_000;
+/// What `idle_timeout_s` of a pool may be.
+pub(super) const IDLE_TIMEOUT_S: RangeInclusive<u32> = 1..=86_400;
+/// What `max_concurrent_streams` of a pool may be.
+pub(super) const STREAMS: RangeInclusive<u32> = 1..=100_000;
+/// What the windows of a pool's connections may be: HTTP/2's own at least (RFC 9113, section 6.9.2), and at most what Envoy
+/// takes.
+pub(super) const WINDOW_BYTES: RangeInclusive<u32> = 65_535..=0x7fff_ffff;
+/// What `interval_s` of a keep-alive may be.
+pub(super) const KEEPALIVE_INTERVAL_S: RangeInclusive<u32> = 2..=7200;
+/// What `timeout_s` of a keep-alive may be.
+pub(super) const KEEPALIVE_TIMEOUT_S: RangeInclusive<u32> = 1..=600;

@@ -7,6 +7,7 @@ use super::limits::{MAX_RULES, MAX_SALT_BYTES, SHADOWS_PER_SECOND};
 use super::mesh_policy::read_caller_names;
 use super::name;
 use super::reader::{Key, Node, Object};
+use super::traffic_class::{ModelType, Urgency};
 use super::violation::Violations;
 use super::weight::Weight;
 use super::word::words;
@@ -29,6 +30,14 @@ pub struct RoutingPolicy {
     /// Serves the requests that name no model. At most one in the mesh.
     #[cfg_attr(test, schemars(default))]
     pub default: bool,
+    /// What the model does, by which PoolPolicies may name it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, schemars(with = "ModelType", default))]
+    pub model_type: Option<ModelType>,
+    /// How urgent its requests are. Without it, P0 unless they say something else.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, schemars(with = "Urgency", default))]
+    pub priority: Option<Urgency>,
     /// Goes into the cohort hash; another salt re-draws every cohort. Without it, the name of the document.
     #[cfg_attr(
         test,
@@ -63,7 +72,7 @@ pub struct RoutingPolicy {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(test, schemars(with = "Cohorts", default))]
     pub cohorts: Option<Cohorts>,
-    /// Splits and GPU classes of their own for some requests; the first rule that matches counts.
+    /// Splits, GPU classes and priorities of their own for some requests; the first rule that matches counts.
     #[cfg_attr(test, schemars(default, length(max = 4096)))]
     pub rules: Vec<RoutingRule>,
 }
@@ -115,6 +124,8 @@ pub struct Shadow {
 const FIELDS: &[&str] = &[
     "model",
     "default",
+    "model_type",
+    "priority",
     "salt",
     "sticky_by",
     "canary_override",
@@ -130,6 +141,8 @@ pub(super) fn read(spec: &Node<'_>, document_name: Option<&str>, out: &mut Viola
     let spec = spec.object(FIELDS, out)?;
     let model = spec.must("model", out, name::name);
     let default = spec.or_default("default", out, Node::boolean);
+    let model_type = spec.maybe("model_type", out, ModelType::read);
+    let priority = spec.maybe("priority", out, Urgency::read);
     let salt = match spec.optional("salt") {
         Some(node) => name::text(&node, 1..=MAX_SALT_BYTES, out),
         None => document_name.map(str::to_owned),
@@ -159,6 +172,8 @@ pub(super) fn read(spec: &Node<'_>, document_name: Option<&str>, out: &mut Viola
     Some(RoutingPolicy {
         model: model?,
         default: default?,
+        model_type: model_type?,
+        priority: priority?,
         salt: salt?,
         sticky_by: sticky_by?.unwrap_or_else(default_sticky_by),
         canary_override: canary_override?,

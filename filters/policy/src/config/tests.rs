@@ -8,6 +8,7 @@ mod canonical;
 mod cohorts;
 mod many;
 mod mesh;
+mod pool;
 mod routing;
 mod schema;
 mod validation;
@@ -89,7 +90,7 @@ fn every_violation_is_reported_with_its_path() {
         "api_version: `kilocard/v2` is not supported; this release reads kilocard/v1".to_owned(),
         "metadata.labels: unknown field; the fields here are name".to_owned(),
         format!("metadata.name: `Mini LM` is not a name: use {name}"),
-        "spec.defualt: unknown field; the fields here are model, default, salt, sticky_by, canary_override, pinned_fallback, gpu, shadow, versions, cohorts, rules"
+        "spec.defualt: unknown field; the fields here are model, default, model_type, priority, salt, sticky_by, canary_override, pinned_fallback, gpu, shadow, versions, cohorts, rules"
             .to_owned(),
         "spec.model: must be a string, found a number".to_owned(),
         "spec.canary_override: must be an array, found a string".to_owned(),
@@ -121,7 +122,7 @@ fn an_unknown_kind_names_the_kinds_there_are() {
     document["kind"] = json!("RateLimit");
     assert_eq!(
         violations(&document),
-        ["kind: `RateLimit` is not a kind; the kinds are RoutingPolicy, ValidationPolicy, MeshPolicy"]
+        ["kind: `RateLimit` is not a kind; the kinds are RoutingPolicy, ValidationPolicy, MeshPolicy, PoolPolicy"]
     );
     assert!(Kind::ALL.iter().all(|kind| kind.as_str().parse() == Ok(*kind)));
 }

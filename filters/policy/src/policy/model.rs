@@ -1,10 +1,12 @@
 //! One model of a policy: its versions, and which of them a request may go to.
 
+use super::pools::Pools;
 use super::rules::Rules;
 use super::split::Split;
+use super::together::DeclaredPool;
 use crate::caller::{CallerGroups, Callers};
 use crate::cohort::{Allocation, Salt};
-use crate::config::{MeshState, RoutingPolicy, StickyKey, VersionWeight, Weight};
+use crate::config::{MeshState, RoutingPolicy, StickyKey, Urgency, VersionWeight, Weight};
 use crate::gpu::Class;
 
 /// What models share.
@@ -12,6 +14,7 @@ pub(super) struct Shared<'s> {
     pub(super) classes: &'s [Class],
     pub(super) callers: &'s CallerGroups,
     pub(super) state: &'s MeshState,
+    pub(super) pools: &'s [DeclaredPool<'s>],
 }
 
 impl Shared<'_> {
@@ -41,6 +44,8 @@ pub struct ModelRouting {
     versions: Vec<VersionRouting>,
     split: Split,
     rules: Rules,
+    urgency: Urgency,
+    pools: Pools,
 }
 
 /// Copies to another version, compiled.
@@ -82,6 +87,8 @@ impl ModelRouting {
             versions,
             split: Split::compile(&Allocation::of_policy(policy), position),
             rules: Rules::compile(&policy.rules, shared, position),
+            urgency: policy.priority.unwrap_or_default(),
+            pools: Pools::compile(shared.pools, &policy.model, policy.model_type),
         }
     }
 
@@ -134,6 +141,15 @@ impl ModelRouting {
 
     pub(crate) fn rules(&self) -> &Rules {
         &self.rules
+    }
+
+    /// How urgent its requests are where no rule says otherwise.
+    pub(crate) fn urgency(&self) -> Urgency {
+        self.urgency
+    }
+
+    pub(crate) fn pools(&self) -> &Pools {
+        &self.pools
     }
 
     /// At least one; the first is the stable one.

@@ -5,7 +5,7 @@ use regex_lite::Regex;
 use super::model::Shared;
 use super::split::Split;
 use crate::cohort::{Allocation, Key};
-use crate::config::{HeaderCondition, HeaderMatch, MethodPattern, NumberRange, RoutingRule};
+use crate::config::{HeaderCondition, HeaderMatch, MethodPattern, NumberRange, RoutingRule, Urgency};
 use crate::request::RequestView;
 use crate::rule_index::{RuleIndex, Scope};
 use crate::validation::decimal;
@@ -26,6 +26,7 @@ pub(crate) struct Rule {
     name: String,
     split: Option<Split>,
     gpu: Option<usize>,
+    urgency: Option<Urgency>,
     /// Positions among the headers that rules ask for, and what each must be.
     conditions: Vec<(usize, Condition)>,
 }
@@ -66,6 +67,7 @@ impl Rules {
             name: rule.name.clone(),
             split: Allocation::of_rule(rule).map(|allocation| Split::compile(&allocation, &position)),
             gpu: rule.gpu.as_ref().and_then(|gpu| shared.class(&gpu.class)),
+            urgency: rule.priority,
             conditions: rule
                 .match_
                 .headers
@@ -119,6 +121,11 @@ impl Rule {
 
     pub(crate) fn gpu(&self) -> Option<usize> {
         self.gpu
+    }
+
+    /// How urgent its requests are, if it says so.
+    pub(crate) fn urgency(&self) -> Option<Urgency> {
+        self.urgency
     }
 
     fn matches(&self, asked: &[Asked<'_>]) -> bool {

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, HashSet};
 
 use crate::config::{
     ANYONE, CallerGroup, Capture, DecisionRecord, Document, GpuClass, GpuRequest, HeaderCondition, HeaderLimits,
-    HeaderRule, InternalHeaders, MAX_PATTERNS, MeshPolicy, MethodLists, Protocols, RefusalOptions, ReportOnly,
-    RoutingPolicy, Spec, ValidationPolicy, Violation, Violations,
+    HeaderRule, InternalHeaders, MAX_PATTERNS, MAX_POOLS, MeshPolicy, MethodLists, PoolMatch, PoolPolicy, Protocols,
+    RefusalOptions, ReportOnly, RoutingPolicy, Spec, ValidationPolicy, Violation, Violations,
 };
 
 #[cfg(test)]
@@ -27,6 +27,8 @@ pub(crate) struct Together<'a> {
     pub(crate) gpu_classes: Section<'a, Vec<GpuClass>>,
     pub(crate) decision_record: Section<'a, DecisionRecord>,
     pub(crate) capture: Section<'a, Capture>,
+    /// In the order of documents.
+    pub(crate) pools: Vec<DeclaredPool<'a>>,
     /// By model.
     pub(crate) models: BTreeMap<&'a str, DeclaredModel<'a>>,
     seen: HashSet<(&'static str, &'a str)>,
@@ -48,6 +50,20 @@ pub(crate) struct DeclaredRule<'a> {
 pub(crate) struct DeclaredModel<'a> {
     pub(crate) document: &'a Document,
     pub(crate) policy: &'a RoutingPolicy,
+}
+
+/// A pool and the PoolPolicy that says it.
+#[derive(Clone, Copy)]
+pub(crate) struct DeclaredPool<'a> {
+    pub(crate) document: &'a Document,
+    pub(crate) policy: &'a PoolPolicy,
+}
+
+impl DeclaredPool<'_> {
+    /// Which requests it takes; nothing for the default pool.
+    pub(crate) fn match_(&self) -> Option<&PoolMatch> {
+        self.policy.match_.as_ref()
+    }
 }
 
 /// What at most one document says.
@@ -94,6 +110,7 @@ impl<'a> Together<'a> {
             Spec::Routing(policy) => self.add_routing(document, policy),
             Spec::Validation(policy) => self.add_validation(document, policy),
             Spec::Mesh(policy) => self.add_mesh(document, policy),
+            Spec::Pool(policy) => self.add_pool(DeclaredPool { document, policy }),
         }
     }
 
@@ -169,6 +186,29 @@ impl<'a> Together<'a> {
         let record = decision_record.as_ref();
         only(&mut self.decision_record, document, "decision_record", record, out);
         only(&mut self.capture, document, "capture", capture.as_ref(), out);
+    }
+
+    /// Which of two pools takes a request must not depend on their order.
+    fn add_pool(&mut self, pool: DeclaredPool<'a>) {
+        let out = &mut self.violations;
+        if self.pools.len() == MAX_POOLS {
+            let message = format!("there are {MAX_POOLS} pools already, and may be no more");
+            blame(out, pool.document, "metadata.name", message);
+            return;
+        }
+        if let Some(takes) = pool.match_() {
+            let contradicts = |other: &&DeclaredPool<'_>| other.match_().is_some_and(|other| other.contradicts(takes));
+            if let Some(other) = self.pools.iter().find(contradicts) {
+                let message = format!(
+                    "would take requests that {} takes, and says as much about them: let them differ in what both name, \
+                     or let one name more (models, model_types, sla, priorities)",
+                    other.document.id()
+                );
+                blame(out, pool.document, "spec.match", message);
+                return;
+            }
+        }
+        self.pools.push(pool);
     }
 
     fn check_callers(&mut self) {

@@ -9,6 +9,7 @@ fn full() -> Record<'static> {
         version: Some("minilm/v1".into()),
         why: Some(RouteReason::Sticky),
         gpu: Some("hopper-nvlink".into()),
+        pool: Some("bulk".into()),
         fallback: Some(("v2".into(), "v1".into())),
         refused: None,
         revision: "ab12cd34".into(),
@@ -19,7 +20,7 @@ fn full() -> Record<'static> {
 fn a_record_is_one_short_line() {
     assert_eq!(
         full().to_string(),
-        "v=1 rule=gold bucket=4917 version=minilm/v1 why=STICKY gpu=hopper-nvlink fallback=v2>v1 rev=ab12cd34"
+        "v=1 rule=gold bucket=4917 version=minilm/v1 why=STICKY gpu=hopper-nvlink pool=bulk fallback=v2>v1 rev=ab12cd34"
     );
     let refused = Record {
         refused: Some(RefusalReason::MalformedUserId),
@@ -35,6 +36,7 @@ fn the_longest_names_leave_out_the_class_first() {
         rule: Some(name.clone().into()),
         version: Some(format!("{name}/{name}").into()),
         gpu: Some(name.clone().into()),
+        pool: Some(name.clone().into()),
         fallback: Some((name.clone().into(), name.clone().into())),
         ..full()
     };
@@ -71,7 +73,7 @@ fn long_and_odd_revisions_are_hashed_and_short_ones_stay() {
 }
 
 fn name() -> impl Strategy<Value = Cow<'static, str>> {
-    "[a-z0-9][a-z0-9._-]{0,20}".prop_map(Cow::Owned)
+    "[a-z0-9][a-z0-9._-]{0,15}".prop_map(Cow::Owned)
 }
 
 prop_compose! {
@@ -81,11 +83,12 @@ prop_compose! {
         version in prop::option::of((name(), name()).prop_map(|(model, version)| Cow::Owned(format!("{model}/{version}")))),
         why in prop::option::of(prop::sample::select(RouteReason::ALL)),
         gpu in prop::option::of(name()),
+        pool in prop::option::of(name()),
         fallback in prop::option::of((name(), name())),
         refused in prop::option::of(prop::sample::select(RefusalReason::ALL)),
         revision in "[a-z0-9]{0,16}",
     ) -> Record<'static> {
-        Record { rule, bucket, version, why, gpu, fallback, refused, revision: Cow::Owned(revision) }
+        Record { rule, bucket, version, why, gpu, pool, fallback, refused, revision: Cow::Owned(revision) }
     }
 }
 

@@ -1,4 +1,5 @@
 mod mesh;
+mod pool;
 
 use proptest::prelude::*;
 use serde_json::json;

@@ -1,4 +1,4 @@
-//! A rule that gives some requests a split or a GPU class of their own.
+//! A rule that gives some requests a split, a GPU class or a priority of their own.
 
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
@@ -12,13 +12,14 @@ use crate::config::name;
 use crate::config::number_range::NumberRange;
 use crate::config::pattern::Pattern;
 use crate::config::reader::{Key, Node, Object};
+use crate::config::traffic_class::Urgency;
 use crate::config::violation::Violations;
 use crate::config::weight::Weight;
 
-/// A split or a GPU class of their own for the requests that match.
+/// A split, a GPU class or a priority of their own for the requests that match.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-#[cfg_attr(test, schemars(deny_unknown_fields, extend("anyOf" = [{"required": ["versions"]}, {"required": ["gpu"]}])))]
+#[cfg_attr(test, schemars(deny_unknown_fields, extend("anyOf" = [{"required": ["versions"]}, {"required": ["gpu"]}, {"required": ["priority"]}])))]
 #[non_exhaustive]
 pub struct RoutingRule {
     /// Unique within the document; in the record of a decision.
@@ -39,6 +40,10 @@ pub struct RoutingRule {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(test, schemars(with = "GpuRequest", default))]
     pub gpu: Option<GpuRequest>,
+    /// How urgent they are, in place of what the policy says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, schemars(with = "Urgency", default))]
+    pub priority: Option<Urgency>,
 }
 
 /// Which requests a rule is about: those for which all holds that is given.
@@ -148,14 +153,15 @@ const CONDITIONS: [&str; 4] = ["one_of", "range", "present", "pattern"];
 
 /// `declared`: the versions of the policy, if they can be read.
 pub(super) fn read(node: &Node<'_>, declared: Option<&[VersionWeight]>, out: &mut Violations) -> Option<RoutingRule> {
-    let rule = node.object(&["name", "match", "versions", "cohorts", "gpu"], out)?;
+    let rule = node.object(&["name", "match", "versions", "cohorts", "gpu", "priority"], out)?;
     let name = rule.must("name", out, name::name);
     let match_ = rule.must("match", out, read_match);
     let versions = rule.or_default("versions", out, |node, out| read_versions(node, declared, out));
     let cohorts = rule.maybe("cohorts", out, Cohorts::read);
     let gpu = rule.maybe("gpu", out, read_gpu);
-    if !rule.has("versions") && !rule.has("gpu") {
-        out.add(rule.path(), "changes nothing: give versions, gpu or both");
+    let priority = rule.maybe("priority", out, Urgency::read);
+    if !["versions", "gpu", "priority"].into_iter().any(|field| rule.has(field)) {
+        out.add(rule.path(), "changes nothing: give versions, gpu or priority");
     }
     if rule.has("cohorts") && !rule.has("versions") {
         out.add(
@@ -169,6 +175,7 @@ pub(super) fn read(node: &Node<'_>, declared: Option<&[VersionWeight]>, out: &mu
         versions: versions?,
         cohorts: cohorts?,
         gpu: gpu?,
+        priority: priority?,
     })
 }
 

@@ -250,6 +250,55 @@ fn routing_rule() -> BoxedStrategy<Value> {
         ("versions", must(weights().prop_map(Value::from))),
         ("cohorts", may(cohorts())),
         ("gpu", may(object(vec![("class", must(name()))]))),
+        ("priority", may(urgency())),
+    ])
+}
+
+fn urgency() -> BoxedStrategy<Value> {
+    object(vec![
+        ("default", may(one_of(&["P2"]))),
+        ("highest", may(one_of(&["P0", "P1", "P2"]))),
+    ])
+}
+
+fn pool() -> BoxedStrategy<Value> {
+    let match_ = object(vec![
+        ("model_types", must(words(&["llm", "embedding", "rerank"], 1))),
+        ("sla", may(set("[a-z][a-z0-9]{0,4}", 1))),
+        ("priorities", may(words(&["P0", "P1", "P2"], 1))),
+    ]);
+    let limit = || may((1..=1_000_000_u32).prop_map(Value::from));
+    let limits = object(vec![
+        ("max_connections", limit()),
+        ("max_pending_requests", limit()),
+        ("max_requests", limit()),
+        ("retry_percent", may((0..=100_u32).prop_map(Value::from))),
+        ("min_retries", limit()),
+    ]);
+    let keepalive = object(vec![
+        ("interval_s", may((11..=7200_u32).prop_map(Value::from))),
+        ("timeout_s", may((1..=10_u32).prop_map(Value::from))),
+    ]);
+    let connections = object(vec![
+        ("connect_timeout_ms", may((10..=60_000_u32).prop_map(Value::from))),
+        ("idle_timeout_s", may((1..=86_400_u32).prop_map(Value::from))),
+        ("max_concurrent_streams", may((1..=100_000_u32).prop_map(Value::from))),
+        ("max_per_worker", limit()),
+        ("max_requests_per_connection", limit()),
+        (
+            "initial_stream_window_bytes",
+            may((65_535..=1_000_000_u32).prop_map(Value::from)),
+        ),
+        (
+            "initial_connection_window_bytes",
+            may((1_000_000..=0x7fff_ffff_u32).prop_map(Value::from)),
+        ),
+        ("keepalive", may(keepalive)),
+    ]);
+    object(vec![
+        ("match", must(match_)),
+        ("limits", may(limits)),
+        ("connections", may(connections)),
     ])
 }
 
@@ -270,6 +319,8 @@ fn routing_spec() -> BoxedStrategy<Value> {
     object(vec![
         ("model", must(name())),
         ("default", may(flag())),
+        ("model_type", may(one_of(&["llm", "embedding", "rerank"]))),
+        ("priority", may(urgency())),
         ("salt", may("[ -~]{1,128}".prop_map(Value::from))),
         ("sticky_by", may(words(&["user", "tenant", "session"], 0))),
         ("pinned_fallback", may(flag())),
@@ -286,6 +337,7 @@ fn any_document() -> impl Strategy<Value = Value> {
         mesh().prop_map(|spec| (Kind::MeshPolicy, spec)),
         validation().prop_map(|spec| (Kind::ValidationPolicy, spec)),
         routing_spec().prop_map(|spec| (Kind::RoutingPolicy, spec)),
+        pool().prop_map(|spec| (Kind::PoolPolicy, spec)),
     ];
     spec.prop_map(|(kind, spec)| {
         json!({"api_version": "kilocard/v1", "kind": kind.as_str(), "metadata": {"name": "d"}, "spec": spec})

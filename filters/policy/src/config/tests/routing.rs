@@ -120,7 +120,7 @@ fn a_rule_matches_something_and_changes_something() {
     let found = violations(&rule(&json!({"match": {}})));
     let expected = [
         "spec.rules[0].match: matches nothing in particular: give methods, tenants or headers",
-        "spec.rules[0]: changes nothing: give versions, gpu or both",
+        "spec.rules[0]: changes nothing: give versions, gpu or priority",
     ];
     assert_eq!(found, expected);
     let found = violations(&rule(&json!({"gpu": {}})));

@@ -6,7 +6,7 @@ use schemars::{JsonSchema, schema_for};
 use serde_json::{Value, json};
 
 pub(super) use self::validator::accepts;
-use crate::config::{Kind, MeshPolicy, RoutingPolicy, ValidationPolicy};
+use crate::config::{Kind, MeshPolicy, PoolPolicy, RoutingPolicy, ValidationPolicy};
 
 mod validator;
 
@@ -49,6 +49,7 @@ pub(super) fn schema_of(kind: Kind) -> Value {
         Kind::RoutingPolicy => document_schema(kind, spec_schema::<RoutingPolicy>()),
         Kind::ValidationPolicy => document_schema(kind, spec_schema::<ValidationPolicy>()),
         Kind::MeshPolicy => document_schema(kind, spec_schema::<MeshPolicy>()),
+        Kind::PoolPolicy => document_schema(kind, spec_schema::<PoolPolicy>()),
     }
 }
 
@@ -81,7 +82,7 @@ fn a_schema_requires_what_the_reader_requires() {
     let spec = &schema_of(Kind::RoutingPolicy)["properties"]["spec"];
     assert_eq!(spec["required"], json!(["model", "versions"]));
     assert_eq!(spec["additionalProperties"], json!(false));
-    for kind in [Kind::ValidationPolicy, Kind::MeshPolicy] {
+    for kind in [Kind::ValidationPolicy, Kind::MeshPolicy, Kind::PoolPolicy] {
         let spec = &schema_of(kind)["properties"]["spec"];
         assert_eq!(spec.get("required"), None);
     }
@@ -127,6 +128,12 @@ fn a_schema_refuses_what_it_can() {
         (Kind::MeshPolicy, json!({"gpu_classes": [{"name": "a", "select": {}}]})),
         (Kind::MeshPolicy, json!({"capture": {}})),
         (Kind::MeshPolicy, json!({"captures": {"percent": 1}})),
+        (Kind::PoolPolicy, json!({"match": {}})),
+        (Kind::PoolPolicy, json!({"match": {"priorities": ["P3"]}})),
+        (
+            Kind::PoolPolicy,
+            json!({"match": {"sla": ["gold"]}, "limits": {"max_requests": 0}}),
+        ),
     ];
     for (kind, spec) in cases {
         let document =
@@ -168,6 +175,14 @@ fn the_defaults_in_a_schema_are_those_of_the_reader() {
     );
     let class = &schema_of(Kind::MeshPolicy)["$defs"]["GpuClass"]["properties"];
     assert_eq!(class["otherwise"]["default"], json!("any"));
+    let pool = &schema_of(Kind::PoolPolicy)["properties"]["spec"]["properties"];
+    assert_eq!(
+        (&pool["limits"]["default"], &pool["connections"]["default"]),
+        (
+            &serde_json::to_value(crate::config::PoolLimits::default()).unwrap(),
+            &serde_json::to_value(crate::config::PoolConnections::default()).unwrap()
+        )
+    );
     // The salt's default is the document's name, which a schema cannot say.
     assert_eq!(spec["salt"].get("default"), None);
 }
