@@ -1,6 +1,6 @@
 //! What a document says, in a few words.
 
-use kilocard_policy::config::{Document, MeshPolicy, RoutingPolicy, RuleAction, Spec, ValidationPolicy};
+use kilocard_policy::config::{Document, MeshPolicy, PoolPolicy, RoutingPolicy, RuleAction, Spec, ValidationPolicy};
 
 /// For a cell of a table.
 pub fn summarise(document: &Document) -> String {
@@ -8,6 +8,7 @@ pub fn summarise(document: &Document) -> String {
         Spec::Routing(routing) => summarise_routing(routing),
         Spec::Validation(validation) => summarise_validation(validation),
         Spec::Mesh(mesh) => summarise_mesh(mesh),
+        Spec::Pool(pool) => summarise_pool(pool),
         _ => Vec::new(),
     };
     if parts.is_empty() {
@@ -93,6 +94,34 @@ fn summarise_mesh(mesh: &MeshPolicy) -> Vec<String> {
     parts
 }
 
+fn summarise_pool(pool: &PoolPolicy) -> Vec<String> {
+    let takes = pool.match_.as_ref().map_or_else(
+        || "what no other pool takes".to_owned(),
+        |takes| {
+            let words = |words: &[&str]| words.join(" or ");
+            let types: Vec<_> = takes.model_types.iter().map(|of| of.as_str()).collect();
+            let priorities: Vec<_> = takes.priorities.iter().map(|of| of.as_str()).collect();
+            let sla: Vec<_> = takes.sla.iter().map(|sla| format!("SLA {sla}")).collect();
+            let parts = [
+                takes.models.join(" or "),
+                words(&types),
+                sla.join(" or "),
+                words(&priorities),
+            ];
+            let given: Vec<_> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+            given.join(", ")
+        },
+    );
+    let limits = &pool.limits;
+    vec![
+        takes,
+        format!(
+            "≤ {} requests, {} waiting, {} connections",
+            limits.max_requests, limits.max_pending_requests, limits.max_connections
+        ),
+    ]
+}
+
 /// `3 rules`; nothing for none.
 fn count(number: usize, one: &str, more: &str) -> Option<String> {
     match number {
@@ -146,5 +175,14 @@ mod tests {
             "2 GPU classes; responses with decision record; capture 1%"
         );
         assert_eq!(summary("MeshPolicy", &json!({})), "says nothing");
+        assert_eq!(
+            summary(
+                "PoolPolicy",
+                &json!({
+                "match": {"model_types": ["llm", "rerank"], "sla": ["gold"], "priorities": ["P0"]},
+                "limits": {"max_requests": 64}})
+            ),
+            "llm or rerank, SLA gold, P0; ≤ 64 requests, 16384 waiting, 4096 connections"
+        );
     }
 }

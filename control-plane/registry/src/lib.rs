@@ -2,12 +2,13 @@
 //! status report that the control plane serves to operators.
 //!
 //! Owns: key layout ([`layout`]), record types ([`device`], [`worker`], [`policy_status`], [`history`]), the [`report`] served at
-//! `/status`, and how a process connects to etcd ([`connect`]). Must not know: Envoy, xDS, models, policies' contents.
+//! `/status`, how a process connects to etcd ([`connect`]), and the [`keepalive`] on which both ends of a connection agree. Must not know: Envoy, xDS, models, policies' contents.
 //! The layout is documented for operators in `docs/etcd.md`.
 
 pub mod connect;
 pub mod device;
 pub mod history;
+pub mod keepalive;
 pub mod layout;
 pub mod policy_status;
 pub mod report;

@@ -55,13 +55,16 @@ pub struct PolicyReport {
     pub status: PolicyStatus,
 }
 
-/// A model version: one Envoy cluster.
+/// A model version: one Envoy cluster, and one more for each declared pool.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ClusterReport {
     /// Model name.
     pub model: String,
     /// Version name.
     pub version: String,
+    /// The pools of its requests: the built-in ones, then those declared, by name.
+    #[serde(default)]
+    pub pools: Vec<String>,
     /// Sorted by worker id.
     pub endpoints: Vec<EndpointReport>,
 }

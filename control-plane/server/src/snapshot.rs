@@ -13,6 +13,7 @@ pub mod filter;
 pub mod linger;
 pub mod listener;
 pub mod placement;
+pub mod pool;
 pub mod readiness;
 pub mod route;
 mod wire;
@@ -24,6 +25,7 @@ use kilocard_registry::worker::ServedModel;
 use kilocard_xds::snapshot::{Resource, ResourceSet, ResourceType, Snapshot};
 use linger::Lingering;
 use placement::Placement;
+use pool::{Known, Pools};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -50,6 +52,7 @@ pub struct Builder {
     options: BuildOptions,
     listener: ResourceSet,
     lingering: Lingering,
+    pools: Known,
     by_name: Option<ByName>,
     state: Arc<MeshState>,
     filter: Option<Filter>,
@@ -63,10 +66,11 @@ struct Filter {
     set: ResourceSet,
 }
 
-/// What depends on nothing but the names of model versions.
+/// What depends on nothing but the names of model versions and the pools.
 #[derive(Clone, Debug)]
 struct ByName {
     served: Vec<ServedModel>,
+    pools: Arc<Pools>,
     clusters: ResourceSet,
     routes: ResourceSet,
 }
@@ -78,6 +82,7 @@ impl Builder {
             listener: one(listener::build(&options)),
             options,
             lingering: Lingering::default(),
+            pools: Known::default(),
             by_name: None,
             state: Arc::default(),
             filter: None,
@@ -92,7 +97,7 @@ impl Builder {
             self.state = Arc::new(state);
         }
         let placement = self.lingering.extend(placement, now);
-        let by_name = ByName::of(placement, self.by_name.take());
+        let by_name = ByName::of(placement, self.pools.of(&mesh.policies), self.by_name.take());
         let endpoints = placement.iter().map(|(served, placed)| endpoint::build(served, placed));
         let endpoints = ResourceSet::new(endpoints);
         self.by_name = Some(by_name.clone());
@@ -129,14 +134,15 @@ impl Builder {
 }
 
 impl ByName {
-    /// The last one, if it is for the same names.
-    fn of(placement: &Placement, last: Option<Self>) -> Self {
-        last.filter(|last| last.served.iter().eq(placement.keys()))
-            .unwrap_or_else(|| Self {
-                served: placement.keys().cloned().collect(),
-                clusters: ResourceSet::new(placement.keys().map(cluster::build)),
-                routes: one(route::build(placement.keys())),
-            })
+    /// The last one, if it is for the same names and pools.
+    fn of(placement: &Placement, pools: Arc<Pools>, last: Option<Self>) -> Self {
+        let same = |last: &Self| Arc::ptr_eq(&last.pools, &pools) && last.served.iter().eq(placement.keys());
+        last.filter(same).unwrap_or_else(|| Self {
+            served: placement.keys().cloned().collect(),
+            clusters: ResourceSet::new(placement.keys().flat_map(|served| cluster::build(served, &pools))),
+            routes: one(route::build(placement.keys(), &pools)),
+            pools,
+        })
     }
 }
 

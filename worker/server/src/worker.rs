@@ -16,6 +16,7 @@ use crate::{
 use kilocard_engine::repository::Repository;
 use kilocard_proto::inference::grpc_inference_service_server::GrpcInferenceServiceServer;
 use kilocard_registry::{
+    keepalive,
     layout::{DeviceId, InvalidPrefix},
     worker::{Telemetry, WorkerRecord},
 };
@@ -39,9 +40,6 @@ const MAX_HEADER_BYTES: u32 = 256 << 10;
 const MAX_RESETS: usize = 10_000;
 /// How long etcd has to let this worker go; it must not hold up the end, and the lease runs out by itself.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
-/// A client that vanished without closing is noticed within these two together.
-const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(30);
-const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often a simulated GPU's file is looked at.
 const SIMULATION_INTERVAL: Duration = Duration::from_millis(500);
 /// The share of a card's memory that must change for its record to be written again.
@@ -138,14 +136,20 @@ impl Worker {
         );
         let service = GrpcInferenceServiceServer::new(service).max_decoding_message_size(MAX_REQUEST_BYTES);
         let server = Server::builder()
-            .http2_keepalive_interval(Some(KEEP_ALIVE_INTERVAL))
-            .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
+            // A client that vanished without closing is noticed within these two together …
+            .http2_keepalive_interval(Some(keepalive::INTERVAL))
+            .http2_keepalive_timeout(Some(keepalive::TIMEOUT))
             .max_concurrent_streams(Some(MAX_STREAMS))
             .http2_max_header_list_size(Some(MAX_HEADER_BYTES))
             .http2_max_pending_accept_reset_streams(Some(MAX_RESETS))
             .add_service(health_service)
             .add_service(service);
-        let incoming = TcpIncoming::from(grpc).with_nodelay(Some(true));
+        let incoming = TcpIncoming::from(grpc)
+            .with_nodelay(Some(true))
+            // … and one of which not even the machine is left, by the kernel.
+            .with_keepalive(Some(keepalive::INTERVAL))
+            .with_keepalive_interval(Some(keepalive::TIMEOUT))
+            .with_keepalive_retries(Some(keepalive::PROBES));
         let grpc = tokio::spawn(server.serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned()));
         let pages = Admin {
             metrics: metrics.clone(),

@@ -13,7 +13,7 @@ use std::net::IpAddr;
   kilocard get routing
   kilocard get RoutingPolicy minilm -o yaml")]
 pub struct GetArgs {
-    /// Kind, in full or in short: routing, validation, mesh; all when left out
+    /// Kind, in full or in short: routing, validation, mesh, pool; all when left out
     #[arg(value_parser = parse_kind)]
     pub kind: Option<Kind>,
     /// Name; all when left out

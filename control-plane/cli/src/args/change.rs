@@ -61,7 +61,7 @@ pub struct ApplyArgs {
 A policy that others refer to is not deleted."
 )]
 pub struct DeleteArgs {
-    /// Kind, in full or in short: routing, validation, mesh
+    /// Kind, in full or in short: routing, validation, mesh, pool
     #[arg(value_parser = parse_kind)]
     pub kind: Kind,
     /// Name
@@ -111,7 +111,7 @@ pub struct RollbackArgs {
 
 The last 500 changes are kept, with their documents. Policies that were written by other means than `kilocard` are named.")]
 pub struct HistoryArgs {
-    /// Kind, in full or in short: routing, validation, mesh; all when left out
+    /// Kind, in full or in short: routing, validation, mesh, pool; all when left out
     #[arg(value_parser = parse_kind)]
     pub kind: Option<Kind>,
     /// Name; all when left out

@@ -80,7 +80,7 @@ impl RouteInContext<'_> {
         shares::policy_of(&self.in_force.documents, self.route.model)
     }
 
-    /// What there is to say of rule, fallback, GPU, shadow and tag.
+    /// What there is to say of rule, fallback, GPU, pool, shadow and tag.
     fn further(&self) -> Vec<(&'static str, String)> {
         let route = self.route;
         let mut lines = Vec::new();
@@ -93,6 +93,10 @@ impl RouteInContext<'_> {
         };
         lines.extend(route.instead_of.map(fallback));
         lines.extend(route.gpu.as_ref().map(|wish| ("gpu", wish.label.to_string())));
+        let pool = route
+            .pool
+            .map(|pool| format!("{pool}, for a request of priority {}", route.priority));
+        lines.extend(pool.map(|pool| ("pool", pool)));
         if let Some(shadow) = self.policy().and_then(|policy| policy.shadow.as_ref()) {
             let this_one = match (self.random, &route.shadow) {
                 (None, _) => "",

@@ -1,6 +1,7 @@
 //! The status report for people.
 
 use crate::table::Table;
+use kilocard_policy::config::{BULK_POOL, DEFAULT_POOL};
 use kilocard_registry::policy_status::PolicyState;
 use kilocard_registry::report::{
     ClusterReport, EndpointReport, MeshReport, NodeReport, NodeTypeReport, PolicyReport, RejectedRecord,
@@ -21,6 +22,7 @@ pub(super) fn render(report: &MeshReport) -> String {
     );
     policies(&mut text, &report.policies);
     clusters(&mut text, &report.clusters);
+    pools(&mut text, &report.clusters);
     nodes(&mut text, &report.nodes);
     rejected(&mut text, &report.rejected_records);
     text
@@ -72,6 +74,7 @@ fn clusters(text: &mut String, clusters: &[ClusterReport]) {
         model,
         version,
         endpoints,
+        ..
     } in clusters
     {
         let cluster = format!("{model}/{version}");
@@ -96,6 +99,28 @@ fn clusters(text: &mut String, clusters: &[ClusterReport]) {
         }
     }
     let _ = write!(text, "{table}");
+}
+
+/// Where a PoolPolicy has declared some: every model has those that are built in.
+fn pools(text: &mut String, clusters: &[ClusterReport]) {
+    let declared = |cluster: &&ClusterReport| {
+        cluster
+            .pools
+            .iter()
+            .any(|pool| ![DEFAULT_POOL, BULK_POOL].contains(&pool.as_str()))
+    };
+    let mut table = Table::new(&["MODEL/VERSION", "POOLS"]).indented(2);
+    let mut any = false;
+    for cluster in clusters.iter().filter(declared) {
+        any = true;
+        table.row([
+            format!("{}/{}", cluster.model, cluster.version),
+            cluster.pools.join(", "),
+        ]);
+    }
+    if any {
+        let _ = write!(text, "\nPOOLS\n{table}");
+    }
 }
 
 fn why(endpoint: &EndpointReport) -> String {

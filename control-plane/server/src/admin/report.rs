@@ -2,6 +2,7 @@
 
 use crate::model::Mesh;
 use crate::snapshot::placement::place;
+use crate::snapshot::pool::Pools;
 use crate::source::Health;
 use kilocard_policy::config::MeshState;
 use kilocard_registry::report::{
@@ -58,9 +59,10 @@ fn policies(mesh: &Mesh) -> Vec<PolicyReport> {
 }
 
 fn clusters(mesh: &Mesh) -> Vec<ClusterReport> {
-    let placement = place(mesh).into_iter();
+    let (placement, pools) = (place(mesh).into_iter(), Pools::of(&mesh.policies));
     placement
         .map(|(served, placed)| ClusterReport {
+            pools: pools.names(&served.model),
             model: served.model,
             version: served.version,
             endpoints: placed

@@ -1,14 +1,18 @@
-//! RDS: from `x-kilocard-route`, which the filter set, to the cluster of that name.
+//! RDS: from `x-kilocard-route` and `x-kilocard-pool`, which the filter set, to the cluster of the pool.
 //!
 //! A matcher tree with an exact-match map, which Envoy looks up by hash: the cost does not grow with the number of model
-//! versions, as it would with a list of routes.
+//! versions, as it would with a list of routes. Below each version another one, by pool. A pool that is not there (any more)
+//! leads to the version's own cluster: pools may come and go while filters know more or fewer of them.
 
 use crate::snapshot::GATEWAY;
 use crate::snapshot::placement::route_key;
+use crate::snapshot::pool::{Pools, cluster_name};
 use crate::snapshot::wire::{append_entry, append_field, extension, millis, uint};
 use envoy_types::pb::envoy::config::common::mutation_rules::v3::{HeaderMutation, header_mutation};
 use envoy_types::pb::envoy::config::core::v3::header_value_option::HeaderAppendAction;
-use envoy_types::pb::envoy::config::core::v3::{DataSource, HeaderValue, HeaderValueOption, data_source};
+use envoy_types::pb::envoy::config::core::v3::{
+    DataSource, HeaderValue, HeaderValueOption, RoutingPriority, data_source,
+};
 use envoy_types::pb::envoy::config::route::v3::retry_policy::{RetryBackOff, RetryHostPredicate, retry_host_predicate};
 use envoy_types::pb::envoy::config::route::v3::route::Action;
 use envoy_types::pb::envoy::config::route::v3::route_action::{
@@ -23,10 +27,12 @@ use envoy_types::pb::envoy::r#type::matcher::v3::HttpRequestHeaderMatchInput;
 use envoy_types::pb::xds::r#type::matcher::v3::Matcher;
 use envoy_types::pb::xds::r#type::matcher::v3::matcher::{MatcherTree, OnMatch, on_match};
 use envoy_types::util::pack_any;
+use kilocard_policy::config::BULK_POOL;
 use kilocard_policy::headers;
 use kilocard_registry::worker::ServedModel;
 use kilocard_xds::snapshot::Resource;
 use prost::Message;
+use std::collections::BTreeMap;
 
 /// Numbers of the fields that are appended by hand, from Envoy's and xDS' protos.
 mod field {
@@ -34,6 +40,8 @@ mod field {
     pub(super) const VIRTUAL_HOSTS: u32 = 2;
     /// `VirtualHost.matcher`
     pub(super) const MATCHER: u32 = 21;
+    /// `Matcher.OnMatch.matcher`
+    pub(super) const NESTED_MATCHER: u32 = 1;
     /// `Matcher.matcher_tree`
     pub(super) const MATCHER_TREE: u32 = 2;
     /// `Matcher.MatcherTree.exact_match_map`
@@ -49,15 +57,10 @@ const SHADOW_COPY: &str = "1";
 const RETRY_ON: &str = "connect-failure,refused-stream,reset-before-request";
 
 /// The one route configuration. `served` comes sorted.
-pub fn build<'a>(served: impl Iterator<Item = &'a ServedModel>) -> Resource {
+pub fn build<'a>(served: impl Iterator<Item = &'a ServedModel>, pools: &Pools) -> Resource {
     let mut map = Vec::new();
-    for name in served.map(route_key) {
-        append_entry(
-            &mut map,
-            field::MAP,
-            &name,
-            &on_match("cluster", to_cluster(&name)).encode_to_vec(),
-        );
+    for served in served {
+        append_entry(&mut map, field::MAP, &route_key(served), &by_pool(served, pools));
     }
     let mut host = VirtualHost {
         name: GATEWAY.to_owned(),
@@ -68,7 +71,7 @@ pub fn build<'a>(served: impl Iterator<Item = &'a ServedModel>) -> Resource {
     }
     .encode_to_vec();
     if !map.is_empty() {
-        append_field(&mut host, field::MATCHER, &matcher(&map));
+        append_field(&mut host, field::MATCHER, &matcher(headers::ROUTE, &map, unroutable()));
     }
     let mut configuration = RouteConfiguration {
         name: GATEWAY.to_owned(),
@@ -79,10 +82,34 @@ pub fn build<'a>(served: impl Iterator<Item = &'a ServedModel>) -> Resource {
     Resource::new(GATEWAY, configuration)
 }
 
-/// The encoded matcher over an encoded map.
-fn matcher(map: &[u8]) -> Vec<u8> {
+/// What is done with the requests of a version, encoded: each pool has a route of its own.
+fn by_pool(served: &ServedModel, pools: &Pools) -> Vec<u8> {
+    let own = route_key(served);
+    let built_in = (BULK_POOL.to_owned(), to_cluster(&own, RoutingPriority::High));
+    let declared = pools.of_model(&served.model);
+    let declared = declared.map(|pool| {
+        let cluster = cluster_name(served, pool.name);
+        (pool.name.to_owned(), to_cluster(&cluster, RoutingPriority::Default))
+    });
+    let routes: BTreeMap<String, Route> = declared.chain([built_in]).collect();
+    let mut map = Vec::new();
+    for (pool, route) in routes {
+        append_entry(&mut map, field::MAP, &pool, &on_match("pool", route).encode_to_vec());
+    }
+    let otherwise = to_cluster(&own, RoutingPriority::Default);
+    let mut on_match = Vec::new();
+    append_field(
+        &mut on_match,
+        field::NESTED_MATCHER,
+        &matcher(headers::POOL, &map, otherwise),
+    );
+    on_match
+}
+
+/// The encoded matcher of a header over an encoded map.
+fn matcher(header: &str, map: &[u8], otherwise: Route) -> Vec<u8> {
     let input = HttpRequestHeaderMatchInput {
-        header_name: headers::ROUTE.to_owned(),
+        header_name: header.to_owned(),
     };
     let mut tree = MatcherTree {
         input: Some(extension("envoy.matching.inputs.request_headers", input)),
@@ -90,7 +117,7 @@ fn matcher(map: &[u8]) -> Vec<u8> {
     }
     .encode_to_vec();
     append_field(&mut tree, field::EXACT_MATCH_MAP, map);
-    let on_no_match = Some(Box::new(on_match("unroutable", unroutable())));
+    let on_no_match = Some(Box::new(on_match("otherwise", otherwise)));
     let mut matcher = Matcher {
         on_no_match,
         matcher_type: None,
@@ -108,8 +135,9 @@ fn on_match(name: &str, route: Route) -> OnMatch {
 }
 
 /// Streams last as long as they last: the client's deadline (grpc-timeout) is the only limit, and is enforced here.
-fn to_cluster(name: &str) -> Route {
+fn to_cluster(name: &str, priority: RoutingPriority) -> Route {
     let action = RouteAction {
+        priority: priority.into(),
         cluster_specifier: Some(ClusterSpecifier::Cluster(name.to_owned())),
         timeout: millis(0),
         max_stream_duration: Some(MaxStreamDuration {

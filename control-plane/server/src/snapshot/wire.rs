@@ -49,6 +49,13 @@ pub(super) const fn millis(millis: i64) -> Option<Duration> {
     })
 }
 
+pub(super) fn seconds(seconds: u32) -> Option<Duration> {
+    Some(Duration {
+        seconds: seconds.into(),
+        nanos: 0,
+    })
+}
+
 pub(super) const fn uint(value: u32) -> Option<UInt32Value> {
     Some(UInt32Value { value })
 }
