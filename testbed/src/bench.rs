@@ -1,8 +1,11 @@
-//! What is measured on the real mesh: `bench push`, `bench filter` and `bench xds`.
+//! What is measured on the real mesh: `bench push`, `bench filter`, `bench pools` and `bench xds`.
 
 pub mod filter;
+mod generator;
 mod machine;
+pub mod pools;
 pub mod push;
+mod statistics;
 mod usage;
 pub mod xds;
 
@@ -21,6 +24,8 @@ pub enum Bench {
     Filter(filter::Filter),
     /// The control plane with a thousand simulated proxies and ten thousand endpoints of which a tenth changes each second
     Xds(xds::Xds),
+    /// Whether a burst of batch work starves interactive requests: one pool for both, and pools of their own
+    Pools(pools::Pools),
     /// The ext_proc server that `filter` starts
     #[command(hide = true)]
     ExtProcServer(filter::ext_proc::Serve),
@@ -36,6 +41,7 @@ impl Bench {
             Self::Push(push) => push.run().await,
             Self::Filter(filter) => filter.run().await,
             Self::Xds(xds) => xds.run().await,
+            Self::Pools(pools) => pools.run().await,
             Self::ExtProcServer(serve) => serve.run().await,
         }
     }

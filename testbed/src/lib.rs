@@ -19,6 +19,7 @@ pub mod prometheus;
 pub mod raw;
 pub mod reference;
 pub mod refusals;
+pub mod sockets;
 pub mod standing;
 pub mod starter;
 pub mod tally;

@@ -14,11 +14,16 @@ pub(crate) struct Bench {
 }
 
 /// Every bench, in the order in which they run.
-pub(crate) const ALL: [Bench; 3] = [
+pub(crate) const ALL: [Bench; 4] = [
     Bench {
         name: "filter",
         about: "a decision natively in ns, by stage and number of rules; in Envoy CPU per request and memory: our modules, Lua, ext_proc",
         criterion: Some("kilocard-policy"),
+    },
+    Bench {
+        name: "pools",
+        about: "interactive requests beside a burst of batch work: one pool for both, and pools of their own; refusals, connections",
+        criterion: None,
     },
     Bench {
         name: "push",
@@ -52,6 +57,11 @@ mod tests {
     fn no_name_selects_all_and_an_unknown_one_is_refused_with_the_known() {
         assert_eq!(select(None).unwrap().len(), ALL.len());
         assert_eq!(select(Some("push")).unwrap()[0].name, "push");
-        assert!(select(Some("pull")).unwrap_err().to_string().contains("filter, push"));
+        assert!(
+            select(Some("pull"))
+                .unwrap_err()
+                .to_string()
+                .contains("filter, pools, push")
+        );
     }
 }

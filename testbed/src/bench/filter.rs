@@ -8,19 +8,18 @@
 
 mod border;
 pub mod ext_proc;
-mod generator;
 mod memory;
 mod proxy;
 mod report;
-mod statistics;
+mod request;
 mod variant;
 
+use super::generator::OpenLoop;
 use super::record;
 use crate::demo::say;
 use crate::install::{Install, state_dir};
 use anyhow::Result;
 use clap::{Args, ValueEnum as _};
-use generator::OpenLoop;
 use hdrhistogram::Histogram;
 use memory::Growth;
 use proxy::Proxy;
@@ -70,7 +69,10 @@ impl Filter {
         for proxy in &proxies {
             border::verify(proxy).await?;
             // Warm: connections, caches, the VM's optimising compiler.
-            self.load(proxy).run(proxy.address()).await?;
+            self.load(proxy)
+                .run(proxy.address(), &request::ask())
+                .await?
+                .all(request::PASSED)?;
         }
         let cells = self.measure(&proxies).await?;
         say(&format!(
@@ -115,14 +117,15 @@ impl Filter {
             fastrand::shuffle(&mut order);
             for (proxy, cell) in order {
                 let before = proxy.cpu()?;
-                let seen = self.load(proxy).run(proxy.address()).await?;
+                let seen = self.load(proxy).run(proxy.address(), &request::ask()).await?;
                 let after = proxy.cpu()?;
                 let per_request = |spent: std::time::Duration| spent.as_secs_f64() * 1e6 / f64::from(self.requests);
                 cell.envoy.push(per_request(after.envoy.saturating_sub(before.envoy)));
                 cell.server
                     .push(per_request(after.server.saturating_sub(before.server)));
-                cell.latency.add(seen.latency)?;
-                cell.lateness.add(seen.lateness)?;
+                let (latency, lateness) = seen.all(request::PASSED)?;
+                cell.latency.add(latency)?;
+                cell.lateness.add(lateness)?;
             }
         }
         Ok(cells)

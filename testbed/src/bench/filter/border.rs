@@ -2,8 +2,8 @@
 //!
 //! A variant that checks less would be cheaper; measuring begins once all of them agree.
 
-use super::generator::{HEADERS, PASSED};
 use super::proxy::Proxy;
+use super::request::{HEADERS, PASSED};
 use super::variant::Variant;
 use crate::raw::{self, Reply};
 use anyhow::{Result, ensure};

@@ -1,8 +1,9 @@
 //! What the gateway module holds in memory, and whether that grows with the requests it has seen.
 
-use super::generator;
 use super::proxy::{Memory, Proxy};
+use super::request::{self, PASSED};
 use super::variant::Variant;
+use crate::bench::generator;
 use crate::demo::say;
 use crate::install::Install;
 use anyhow::Result;
@@ -48,7 +49,14 @@ impl Growth {
             let until = share(requests_per_thread, step);
             let more = until - share(requests_per_thread, step - 1);
             // As many connections on each thread: Envoy balances them.
-            generator::saturate(proxy.address(), more * proxy.threads(), 2 * proxy.threads(), STREAMS).await?;
+            let asked = (&request::ask(), PASSED);
+            generator::saturate(
+                proxy.address(),
+                asked,
+                more * proxy.threads(),
+                (2 * proxy.threads(), STREAMS),
+            )
+            .await?;
             samples.push(Sample {
                 requests_per_thread: until,
                 memory: proxy.memory().await?,
@@ -121,7 +129,13 @@ pub(super) async fn per_thread(install: &Install, dir: &Path) -> Result<Vec<Thre
 async fn warmed(install: &Install, dir: &Path, variant: Variant, threads: u32) -> Result<Memory> {
     let dir = tempfile::Builder::new().prefix("memory-").tempdir_in(dir)?;
     let proxy = Proxy::start(install, dir.path(), variant, threads).await?;
-    generator::saturate(proxy.address(), WARMING * threads, 2 * threads, STREAMS).await?;
+    generator::saturate(
+        proxy.address(),
+        (&request::ask(), PASSED),
+        WARMING * threads,
+        (2 * threads, STREAMS),
+    )
+    .await?;
     proxy.memory().await
 }
 

@@ -1,7 +1,7 @@
 //! The tables and the JSON of the rounds.
 
-use super::statistics::{Ratio, Spread, median};
 use super::variant::Variant;
+use crate::bench::statistics::{Ratio, Spread, median};
 use crate::demo::say;
 use hdrhistogram::Histogram;
 use serde::Serialize;

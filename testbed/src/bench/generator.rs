@@ -5,11 +5,12 @@
 //! latency (counted from when a request was due) instead of as fewer requests. How late the generator itself was is recorded
 //! too: where that is not small, the machine had no room for the generator and the run says little.
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use h2::client::SendRequest;
 use hdrhistogram::Histogram;
-use http::{Method, Request};
+use http::{HeaderMap, HeaderValue, Method, Request};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -18,23 +19,26 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::task::JoinSet;
 
-/// The headers of a request as a gRPC client of the mesh sends them: what a filter has to look at. With the pseudo-headers
-/// and what Envoy adds there are fifteen.
-pub(super) const HEADERS: [(&str, &str); 9] = [
-    ("content-type", "application/grpc"),
-    ("te", "trailers"),
-    ("user-agent", "grpc-rust/0.14"),
-    ("grpc-timeout", "5S"),
-    ("grpc-accept-encoding", "identity, gzip"),
-    ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
-    ("x-model", "minilm"),
-    ("x-user-id", "user-4711"),
-    ("x-request-source", "bench"),
-];
+/// What is asked: a gRPC call without a message.
+#[derive(Clone, Debug)]
+pub(super) struct Ask {
+    path: &'static str,
+    headers: HeaderMap,
+}
 
-/// gRPC `UNKNOWN`: what Envoy makes of its own direct response to a gRPC request, hence the mark of one that no filter
-/// refused.
-pub(super) const PASSED: &str = "2";
+impl Ask {
+    /// A call of this method with these headers.
+    pub(super) fn new(path: &'static str, headers: &[(&'static str, &'static str)]) -> Self {
+        let headers = headers.iter().map(|(name, value)| {
+            let name = http::HeaderName::from_static(name);
+            (name, HeaderValue::from_static(value))
+        });
+        Self {
+            path,
+            headers: headers.collect(),
+        }
+    }
+}
 
 /// A load with a fixed schedule.
 #[derive(Clone, Copy, Debug)]
@@ -50,10 +54,28 @@ pub(super) struct OpenLoop {
 /// What the generator saw, in microseconds.
 #[derive(Clone, Debug)]
 pub(super) struct Seen {
-    /// From when a request was due until its answer was there.
-    pub(super) latency: Histogram<u64>,
+    /// From when a request was due until its answer was there, by what that was: the `grpc-status`, or what stood in its
+    /// place.
+    pub(super) latency: BTreeMap<String, Histogram<u64>>,
     /// From when a request was due until it was handed to HTTP/2.
     pub(super) lateness: Histogram<u64>,
+}
+
+impl Seen {
+    /// The latency of a run in which every answer was this one.
+    pub(super) fn all(mut self, status: &str) -> Result<(Histogram<u64>, Histogram<u64>)> {
+        let latency = self.latency.remove(status);
+        ensure!(self.latency.is_empty(), "refused with {}", self.describe());
+        Ok((latency.context("no request was answered")?, self.lateness))
+    }
+
+    fn describe(&self) -> String {
+        let answers = self.latency.iter();
+        let answers: Vec<_> = answers
+            .map(|(status, latency)| format!("grpc-status {status} ({} times)", latency.len()))
+            .collect();
+        answers.join(", ")
+    }
 }
 
 /// When each request is due.
@@ -82,17 +104,18 @@ impl Schedule {
 }
 
 impl OpenLoop {
-    /// Sends them all and waits for the answers; each must be a success. The generator has threads of its own: one that
+    /// Sends them all and waits for the answers, whatever they are. The generator has threads of its own: one that
     /// sleeps until the next request is due, and one that does all the rest.
-    pub(super) async fn run(self, address: SocketAddr) -> Result<Seen> {
+    pub(super) async fn run(self, address: SocketAddr, ask: &Ask) -> Result<Seen> {
+        let ask = Arc::new(ask.clone());
         let run = move || -> Result<Seen> {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            runtime.block_on(self.send(address))
+            runtime.block_on(self.send(address, ask))
         };
         tokio::task::spawn_blocking(run).await?
     }
 
-    async fn send(self, address: SocketAddr) -> Result<Seen> {
+    async fn send(self, address: SocketAddr, ask: Arc<Ask>) -> Result<Seen> {
         ensure!(
             self.rate > 0 && self.connections > 0,
             "a load needs a rate and a connection"
@@ -109,19 +132,19 @@ impl OpenLoop {
             rate: self.rate,
         };
         let pacer = tokio::task::spawn_blocking(move || schedule.follow(&tell));
-        let seen = self.serve(address, &senders, due).await;
-        // When a request failed, the pacer notices at the next that nobody listens.
+        let seen = self.serve((address, ask), &senders, due).await;
+        // When the generator itself failed, the pacer notices at the next request that nobody listens.
         pacer.await?;
         seen
     }
 
     async fn serve(
         self,
-        address: SocketAddr,
+        (address, ask): (SocketAddr, Arc<Ask>),
         senders: &[SendRequest<Bytes>],
         mut due: UnboundedReceiver<Instant>,
     ) -> Result<Seen> {
-        let (mut latency, mut lateness) = (Histogram::new(3)?, Histogram::new(3)?);
+        let (mut latency, mut lateness) = (BTreeMap::new(), Histogram::new(3)?);
         let (tell, mut answers) = mpsc::unbounded_channel();
         let mut senders = senders.iter().cycle();
         let (mut scheduled, mut answered) = (true, 0);
@@ -131,17 +154,20 @@ impl OpenLoop {
                     Some(due) => {
                         let sender = senders.next().context("no connection")?.clone();
                         lateness.record(micros(due.elapsed()))?;
-                        let tell = tell.clone();
+                        let (tell, ask) = (tell.clone(), ask.clone());
                         tokio::spawn(async move {
-                            let outcome = exchange(sender, address).await.map(|()| due.elapsed());
-                            // Nobody listens any more once a request has failed.
-                            let _ = tell.send(outcome);
+                            let status = exchange(sender, address, &ask).await;
+                            let status = status.unwrap_or_else(|failure| format!("none: {failure:#}"));
+                            // Nobody listens any more if the generator itself has failed.
+                            let _ = tell.send((status, due.elapsed()));
                         });
                     }
                     None => scheduled = false,
                 },
                 answer = answers.recv() => {
-                    latency.record(micros(answer.context("an answer is missing")??))?;
+                    let (status, took) = answer.context("an answer is missing")?;
+                    let of_status = latency.entry(status).or_insert(Histogram::new(3)?);
+                    of_status.record(micros(took))?;
                     answered += 1;
                 }
             }
@@ -150,14 +176,21 @@ impl OpenLoop {
     }
 }
 
-/// Sends `requests` as fast as the answers come, `streams` at a time on each of the connections; every one must pass.
-pub(super) async fn saturate(address: SocketAddr, requests: u32, connections: u32, streams: u32) -> Result<()> {
+/// Sends `requests` as fast as the answers come, `streams` at a time on each of the connections; every one must be
+/// answered with this `grpc-status`.
+pub(super) async fn saturate(
+    address: SocketAddr,
+    (ask, status): (&Ask, &'static str),
+    requests: u32,
+    (connections, streams): (u32, u32),
+) -> Result<()> {
+    let ask = Arc::new(ask.clone());
     let left = Arc::new(AtomicU32::new(requests));
     let mut lanes = JoinSet::new();
     for _ in 0..connections {
         let sender = connect(address).await?;
         for _ in 0..streams {
-            lanes.spawn(drive(sender.clone(), address, left.clone()));
+            lanes.spawn(drive(sender.clone(), address, (ask.clone(), status), left.clone()));
         }
     }
     while let Some(lane) = lanes.join_next().await {
@@ -166,10 +199,16 @@ pub(super) async fn saturate(address: SocketAddr, requests: u32, connections: u3
     Ok(())
 }
 
-async fn drive(sender: SendRequest<Bytes>, address: SocketAddr, left: Arc<AtomicU32>) -> Result<()> {
+async fn drive(
+    sender: SendRequest<Bytes>,
+    address: SocketAddr,
+    (ask, status): (Arc<Ask>, &'static str),
+    left: Arc<AtomicU32>,
+) -> Result<()> {
     let take = |left: u32| left.checked_sub(1);
     while left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok() {
-        exchange(sender.clone(), address).await?;
+        let answer = exchange(sender.clone(), address, &ask).await?;
+        ensure!(answer == status, "refused with grpc-status {answer}");
     }
     Ok(())
 }
@@ -185,21 +224,32 @@ async fn connect(address: SocketAddr) -> Result<SendRequest<Bytes>> {
     Ok(sender)
 }
 
-/// One request, with a handle of its own: another one's place in the queue never makes it wait.
-async fn exchange(sender: SendRequest<Bytes>, address: SocketAddr) -> Result<()> {
+/// One request, with a handle of its own: another one's place in the queue never makes it wait. Gives its `grpc-status`, in
+/// headers or trailers.
+async fn exchange(sender: SendRequest<Bytes>, address: SocketAddr, ask: &Ask) -> Result<String> {
     let mut request = Request::builder()
         .method(Method::POST)
-        .uri(format!("http://{address}/inference.GRPCInferenceService/ServerReady"));
-    for (name, value) in HEADERS {
-        request = request.header(name, value);
-    }
-    let (response, _) = sender.ready().await?.send_request(request.body(())?, true)?;
+        .uri(format!("http://{address}{}", ask.path))
+        .body(())?;
+    request.headers_mut().clone_from(&ask.headers);
+    let (response, _) = sender.ready().await?.send_request(request, true)?;
     let response = response.await.context("a request of the bench")?;
-    let status = response.headers().get("grpc-status").map(http::HeaderValue::as_bytes);
-    if response.status() != 200 || status != Some(PASSED.as_bytes()) {
-        bail!("refused: {} {:?}", response.status(), response.headers());
+    if let Some(status) = grpc_status(response.headers()) {
+        return Ok(status);
     }
-    Ok(())
+    let code = response.status();
+    let mut body = response.into_body();
+    while let Some(data) = body.data().await {
+        let length = data?.len();
+        body.flow_control().release_capacity(length)?;
+    }
+    let trailers = body.trailers().await?;
+    let status = trailers.as_ref().and_then(grpc_status);
+    Ok(status.unwrap_or_else(|| format!("none: HTTP {code}")))
+}
+
+fn grpc_status(headers: &HeaderMap) -> Option<String> {
+    Some(headers.get("grpc-status")?.to_str().ok()?.to_owned())
 }
 
 fn micros(duration: Duration) -> u64 {

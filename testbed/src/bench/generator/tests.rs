@@ -37,6 +37,13 @@ async fn server(
     Ok((address, serve))
 }
 
+/// gRPC `OK`.
+const SERVED: &str = "0";
+
+fn ask() -> Ask {
+    Ask::new("/a.Service/Method", &[("content-type", "application/grpc")])
+}
+
 const LOAD: OpenLoop = OpenLoop {
     requests: 200,
     rate: 2000,
@@ -74,8 +81,8 @@ fn nothing_is_told_before_it_is_due_and_everything_is_told() {
 #[tokio::test]
 async fn a_server_that_answers_nothing_is_still_sent_everything() -> Result<()> {
     let (gate, received) = (Arc::new(Semaphore::new(0)), Arc::new(AtomicU32::new(0)));
-    let (address, serve) = server(gate.clone(), received.clone(), PASSED).await?;
-    let load = tokio::spawn(LOAD.run(address));
+    let (address, serve) = server(gate.clone(), received.clone(), SERVED).await?;
+    let load = tokio::spawn(async move { LOAD.run(address, &ask()).await?.all(SERVED) });
     crate::poll::until("every request to arrive", crate::poll::DEADLINE, async || {
         let received = received.load(Ordering::SeqCst);
         ensure!(received == LOAD.requests, "{received} have arrived");
@@ -90,15 +97,11 @@ async fn a_server_that_answers_nothing_is_still_sent_everything() -> Result<()> 
     })
     .await?;
     gate.add_permits(LOAD.requests as usize);
-    let seen = load.await??;
+    let (latency, lateness) = load.await??;
     serve.abort();
-    assert_eq!(seen.latency.len(), u64::from(LOAD.requests));
-    assert_eq!(seen.lateness.len(), u64::from(LOAD.requests));
-    assert!(
-        seen.latency.min() >= 50_000,
-        "the first answer took {} us",
-        seen.latency.min()
-    );
+    assert_eq!(latency.len(), u64::from(LOAD.requests));
+    assert_eq!(lateness.len(), u64::from(LOAD.requests));
+    assert!(latency.min() >= 50_000, "the first answer took {} us", latency.min());
     Ok(())
 }
 
@@ -106,12 +109,15 @@ async fn a_server_that_answers_nothing_is_still_sent_everything() -> Result<()> 
 async fn a_refused_request_fails_the_run_with_the_answer() -> Result<()> {
     let gate = Arc::new(Semaphore::new(Semaphore::MAX_PERMITS / 2));
     let (address, serve) = server(gate, Arc::default(), "3").await?;
-    let refused = LOAD.run(address).await.unwrap_err().to_string();
+    let refused = LOAD.run(address, &ask()).await?.all(SERVED).unwrap_err().to_string();
     assert!(
         refused.contains("refused") && refused.contains("grpc-status"),
         "{refused}"
     );
-    let refused = saturate(address, 10, 1, 2).await.unwrap_err().to_string();
+    let refused = saturate(address, (&ask(), SERVED), 10, (1, 2))
+        .await
+        .unwrap_err()
+        .to_string();
     serve.abort();
     assert!(refused.contains("refused"), "{refused}");
     Ok(())
@@ -120,8 +126,8 @@ async fn a_refused_request_fails_the_run_with_the_answer() -> Result<()> {
 #[tokio::test]
 async fn the_closed_loop_sends_exactly_what_it_is_told() -> Result<()> {
     let (gate, received) = (Arc::new(Semaphore::new(10_000)), Arc::new(AtomicU32::new(0)));
-    let (address, serve) = server(gate, received.clone(), PASSED).await?;
-    saturate(address, 777, 2, 5).await?;
+    let (address, serve) = server(gate, received.clone(), SERVED).await?;
+    saturate(address, (&ask(), SERVED), 777, (2, 5)).await?;
     serve.abort();
     assert_eq!(received.load(Ordering::SeqCst), 777);
     Ok(())
