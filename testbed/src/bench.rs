@@ -1,5 +1,6 @@
-//! What is measured on the real mesh: `bench push`, `bench filter`, `bench pools` and `bench xds`.
+//! What is measured on the real mesh: `bench push`, `bench changes`, `bench filter`, `bench pools` and `bench xds`.
 
+pub mod changes;
 pub mod filter;
 mod generator;
 mod machine;
@@ -20,6 +21,8 @@ use serde::Serialize;
 pub enum Bench {
     /// From the write of a policy in etcd to its effect on a client
     Push(push::Push),
+    /// Whether a request is dropped while the configuration changes at random, on real Envoy
+    Changes(changes::Changes),
     /// CPU that validation and routing add to a request in Envoy: our modules, a Lua filter, an ext_proc server; and memory
     Filter(filter::Filter),
     /// The control plane with a thousand simulated proxies and ten thousand endpoints of which a tenth changes each second
@@ -39,6 +42,7 @@ impl Bench {
     pub async fn run(self) -> Result<()> {
         match self {
             Self::Push(push) => push.run().await,
+            Self::Changes(changes) => changes.run().await,
             Self::Filter(filter) => filter.run().await,
             Self::Xds(xds) => xds.run().await,
             Self::Pools(pools) => pools.run().await,

@@ -6,6 +6,7 @@
 //! [`standing`], [`mod@bench`]). Must not know: how a filter decides or what the control plane sends; it judges by outcomes.
 
 pub mod bench;
+pub mod changes;
 pub mod client;
 pub mod demo;
 pub mod effect;

@@ -14,7 +14,12 @@ pub(crate) struct Bench {
 }
 
 /// Every bench, in the order in which they run.
-pub(crate) const ALL: [Bench; 4] = [
+pub(crate) const ALL: [Bench; 5] = [
+    Bench {
+        name: "changes",
+        about: "requests dropped during 10,000 random changes of the configuration under load, with the upper bound (--changes N)",
+        criterion: None,
+    },
     Bench {
         name: "filter",
         about: "a decision natively in ns, by stage and number of rules; in Envoy CPU per request and memory: our modules, Lua, ext_proc",
@@ -61,7 +66,7 @@ mod tests {
             select(Some("pull"))
                 .unwrap_err()
                 .to_string()
-                .contains("filter, pools, push")
+                .contains("changes, filter, pools, push")
         );
     }
 }

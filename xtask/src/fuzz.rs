@@ -1,10 +1,11 @@
-//! `cargo xtask fuzz`: libFuzzer on the targets of `filters/policy/fuzz`.
+//! `cargo xtask fuzz`: libFuzzer on the targets of `filters/policy/fuzz` and `control-plane/xds/fuzz`.
 //!
 //! The compiler pass that libFuzzer needs is a stable option of rustc, and the code under test has no `unsafe`, so that a
 //! sanitizer (nightly only) would add little: a stable toolchain and a C++ compiler, for libFuzzer itself, are all it takes.
 //! New inputs gather in the target folder; afterwards the checked-in corpus is replaced by the smallest set of inputs with
 //! the same coverage. An input that ends a target is copied into the corpus, where the tests see it.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -22,8 +23,8 @@ mod session;
 
 use report::Outcome;
 
-/// The folder of the fuzz targets, a workspace of its own: libFuzzer's licence and its C++ concern nobody else.
-const FOLDER: &str = "filters/policy/fuzz";
+/// The folders of fuzz targets, each a workspace of its own: libFuzzer's licence and its C++ concern nobody else.
+const FOLDERS: [&str; 2] = ["filters/policy/fuzz", "control-plane/xds/fuzz"];
 
 /// What cargo-fuzz passes too: counters at every edge of the control flow, and the operands of comparisons.
 const INSTRUMENTATION: &str = "--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
@@ -59,21 +60,26 @@ struct Target {
 
 /// Builds, fuzzes, minimises, and says how it went.
 pub(crate) fn run(workspace: &Workspace, wanted: &Wanted) -> Result<()> {
-    let folder = workspace.root.join(FOLDER);
-    let names = select(&target_names(&folder)?, wanted.target.as_deref())?;
+    let folders = all_targets(&workspace.root)?;
+    let known: Vec<String> = folders.keys().cloned().collect();
+    let names = select(&known, wanted.target.as_deref())?;
     if wanted.list {
         println!("{}", names.join("\n"));
         return Ok(());
     }
     check_compiler()?;
     let mut progress = Progress::new(1 + names.len());
+    let needed: BTreeSet<&PathBuf> = names.iter().filter_map(|name| folders.get(name)).collect();
     let mut built = PathBuf::new();
     progress.shown_step("fuzz targets", || {
-        built = build(workspace, &folder)?;
+        for folder in needed {
+            built = build(workspace, folder)?;
+        }
         Ok("cargo, with coverage".to_owned())
     })?;
     let mut outcomes = Vec::new();
     for name in names {
+        let folder = folders.get(&name).context("a target has a folder")?;
         let target = Target {
             program: built.join(&name),
             corpus: folder.join("corpus").join(&name),
@@ -92,8 +98,8 @@ pub(crate) fn run(workspace: &Workspace, wanted: &Wanted) -> Result<()> {
     let found: Vec<_> = outcomes.iter().flat_map(|outcome| &outcome.found).collect();
     ensure!(
         found.is_empty(),
-        "{} input(s) ended a target; they are in the corpus now, where `cargo test -p kilocard-policy --test corpus` \
-         fails on them until the cause is mended",
+        "{} input(s) ended a target; they are in the corpus now, where `cargo test -p kilocard-policy --test corpus` or \
+         `cargo test -p kilocard-xds --test conversations` fails on them until the cause is mended",
         found.len()
     );
     Ok(())
@@ -110,6 +116,19 @@ fn fuzz(target: &Target, wanted: &Wanted) -> Result<Outcome> {
     }
     (outcome.inputs, outcome.bytes) = corpus::size(&target.corpus)?;
     Ok(outcome)
+}
+
+/// Every target with its folder. No two folders have a target of one name.
+fn all_targets(root: &Path) -> Result<BTreeMap<String, PathBuf>> {
+    let mut all = BTreeMap::new();
+    for folder in FOLDERS {
+        let folder = root.join(folder);
+        for name in target_names(&folder)? {
+            let other = all.insert(name.clone(), folder.clone());
+            ensure!(other.is_none(), "two fuzz targets are called {name}");
+        }
+    }
+    Ok(all)
 }
 
 /// The targets are what lies in `fuzz_targets`, as cargo-fuzz has it.
@@ -191,8 +210,9 @@ mod tests {
 
     #[test]
     fn the_checkout_has_its_targets() {
-        let folder = Workspace::find().unwrap().root.join(FOLDER);
-        let names = target_names(&folder).unwrap();
-        assert!(names.contains(&"header_map".to_owned()), "{names:?}");
+        let targets = all_targets(&Workspace::find().unwrap().root).unwrap();
+        for name in ["header_map", "xds"] {
+            assert!(targets.contains_key(name), "{targets:?}");
+        }
     }
 }

@@ -127,6 +127,18 @@ impl Envoy {
             .collect())
     }
 
+    /// The names of its clusters.
+    ///
+    /// # Errors
+    /// If the admin interface does not answer.
+    pub async fn clusters(&self) -> Result<Vec<String>> {
+        let page = self.json("/clusters?format=json").await?;
+        let clusters = list(&page["cluster_statuses"]).iter();
+        Ok(clusters
+            .filter_map(|cluster| cluster["name"].as_str().map(str::to_owned))
+            .collect())
+    }
+
     /// Every endpoint of every cluster.
     ///
     /// # Errors

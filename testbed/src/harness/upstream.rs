@@ -44,6 +44,18 @@ impl Upstream {
     /// # Errors
     /// If it cannot listen, or the name cannot stand in a header.
     pub async fn start(name: &str) -> Result<Self> {
+        Self::serve(name, true).await
+    }
+
+    /// The same without a memory of what it was asked, for loads of any length.
+    ///
+    /// # Errors
+    /// See [`Upstream::start`].
+    pub async fn start_forgetful(name: &str) -> Result<Self> {
+        Self::serve(name, false).await
+    }
+
+    async fn serve(name: &str, remembers: bool) -> Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let address = listener.local_addr()?;
         let (release, released) = watch::channel(false);
@@ -51,6 +63,7 @@ impl Upstream {
         let server = Server {
             name: HeaderValue::from_str(name).context("the upstream's name")?,
             seen: seen.clone(),
+            remembers,
             released,
         };
         let task = tokio::spawn(async move {
@@ -92,6 +105,7 @@ impl Drop for Upstream {
 struct Server {
     name: HeaderValue,
     seen: Arc<Mutex<Vec<Seen>>>,
+    remembers: bool,
     released: watch::Receiver<bool>,
 }
 
@@ -101,10 +115,12 @@ impl Server {
             return;
         };
         while let Some(Ok((request, respond))) = connection.accept().await {
-            self.seen.lock().unwrap_or_else(PoisonError::into_inner).push(Seen {
-                path: request.uri().path().to_owned(),
-                headers: request.headers().clone(),
-            });
+            if self.remembers {
+                self.seen.lock().unwrap_or_else(PoisonError::into_inner).push(Seen {
+                    path: request.uri().path().to_owned(),
+                    headers: request.headers().clone(),
+                });
+            }
             // A client that is gone does not concern the others.
             tokio::spawn(self.clone().answer(request, respond));
         }

@@ -1,0 +1,3 @@
+//! The xDS protocol on real Envoy: what the golden transcripts of `kilocard-xds` cannot show.
+
+mod changes;
