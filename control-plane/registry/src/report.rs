@@ -19,6 +19,20 @@ pub struct MeshReport {
     pub rejected_records: Vec<RejectedRecord>,
     /// Connected proxies; sorted by node id.
     pub nodes: Vec<NodeReport>,
+    /// Secrets that are served, or cannot be; sorted by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<SecretReport>,
+}
+
+/// A secret.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SecretReport {
+    /// Its name; `*` for the folder as a whole.
+    pub name: String,
+    /// Content hash of what is served; `None` if nothing is.
+    pub version: Option<String>,
+    /// Why the newest files are not served.
+    pub problem: Option<String>,
 }
 
 /// Which versions the filters send nothing to now. Both lists hold `<model>/<version>`, sorted.

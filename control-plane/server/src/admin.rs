@@ -5,6 +5,7 @@ pub mod report;
 use crate::ads::Nodes;
 use crate::metrics::Metrics;
 use crate::model::Mesh;
+use crate::secrets::Secrets;
 use crate::source::Health;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
@@ -27,6 +28,8 @@ pub struct Views {
     pub snapshot: watch::Receiver<Option<Arc<Snapshot>>>,
     /// What it tells the filters of the versions.
     pub state: watch::Receiver<Arc<MeshState>>,
+    /// Secrets from the folder.
+    pub secrets: watch::Receiver<Arc<Secrets>>,
     /// Connected proxies.
     pub nodes: Nodes,
     /// Counters.
@@ -79,6 +82,7 @@ async fn status(State(views): State<Views>) -> Response {
     let given = report::Given {
         snapshot_version,
         state: views.state.borrow().clone(),
+        secrets: views.secrets.borrow().clone(),
     };
     Json(report::report(&mesh, &views.health, given, views.nodes.report())).into_response()
 }

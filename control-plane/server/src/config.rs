@@ -8,6 +8,7 @@ use kilocard_registry::connect::EtcdArgs;
 use kilocard_registry::layout::{InvalidPrefix, Layout};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Kilocard's control plane: etcd in, xDS out.
 #[derive(Clone, Debug, Parser)]
@@ -44,6 +45,12 @@ pub struct Args {
     /// Let proxies log each request to their standard output, as JSON
     #[arg(long, env = "KILOCARD_ACCESS_LOG")]
     pub access_log: bool,
+    /// Let proxies drop the values of MeshPolicy `spec.runtime` after so many seconds without the control plane
+    #[arg(long, env = "KILOCARD_RUNTIME_TTL", value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub runtime_ttl: Option<u64>,
+    /// Folder of secrets to serve: `NAME/tls.crt` with `NAME/tls.key` as NAME, `NAME/ca.crt` as NAME/ca; read again when they change
+    #[arg(long, env = "KILOCARD_SECRETS", value_name = "DIR")]
+    pub secrets: Option<PathBuf>,
     /// File to which the bound addresses are written as JSON, once both are served
     #[arg(long, env = "KILOCARD_ENDPOINTS_FILE", value_name = "PATH")]
     pub endpoints_file: Option<PathBuf>,
@@ -101,6 +108,7 @@ impl Args {
             gateway: self.gateway_listen,
             filter,
             access_log: self.access_log,
+            runtime_ttl: self.runtime_ttl.map(Duration::from_secs),
         };
         Ok(Config {
             args: self,

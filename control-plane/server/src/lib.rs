@@ -17,6 +17,7 @@ pub mod config;
 pub mod metrics;
 pub mod model;
 pub mod publish;
+pub mod secrets;
 pub mod server;
 pub mod snapshot;
 pub mod source;

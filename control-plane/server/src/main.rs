@@ -66,6 +66,8 @@ fn announce(config: &Config) {
         access_log = args.access_log,
         allow_nodes = ?args.allow_nodes.iter().map(ToString::to_string).collect::<Vec<_>>(),
         drain_seconds = args.drain_seconds,
+        runtime_ttl_s = args.runtime_ttl,
+        secrets = args.secrets.as_ref().map(|path| path.display().to_string()),
         "kilocard control plane"
     );
 }

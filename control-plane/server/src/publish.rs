@@ -2,6 +2,7 @@
 
 use crate::metrics::Metrics;
 use crate::model::Mesh;
+use crate::secrets::Secrets;
 use crate::snapshot::{BuildOptions, Builder};
 use kilocard_policy::config::MeshState;
 use kilocard_xds::snapshot::Snapshot;
@@ -22,6 +23,15 @@ const LONGEST_GATHERING: Duration = Duration::from_millis(20);
 /// Where snapshots go; `None` until the first mesh.
 pub type Snapshots = watch::Sender<Option<Arc<Snapshot>>>;
 
+/// What to build from.
+#[derive(Clone, Debug)]
+pub struct Inlets {
+    /// The mesh; `None` until the first listing.
+    pub mesh: watch::Receiver<Option<Arc<Mesh>>>,
+    /// The secrets.
+    pub secrets: watch::Receiver<Arc<Secrets>>,
+}
+
 /// Where to publish.
 #[derive(Clone, Debug)]
 pub struct Outlets {
@@ -32,18 +42,14 @@ pub struct Outlets {
 }
 
 /// Builds and publishes until cancelled, or until the source is gone.
-pub async fn run(
-    mut mesh: watch::Receiver<Option<Arc<Mesh>>>,
-    options: BuildOptions,
-    outlets: Outlets,
-    metrics: Metrics,
-    cancel: CancellationToken,
-) {
+pub async fn run(inlets: Inlets, options: BuildOptions, outlets: Outlets, metrics: Metrics, cancel: CancellationToken) {
     let publishing = async {
         let (mut noticed, mut gathering) = (Instant::now(), Duration::ZERO);
-        let mut builder = Builder::new(options);
+        let Inlets { mut mesh, mut secrets } = inlets;
+        let (mut builder, mut watching) = (Builder::new(options), true);
         loop {
             let newest = mesh.borrow_and_update().clone();
+            builder.set_secrets(secrets.borrow_and_update().set.clone());
             if let Some(newest) = newest {
                 let begun = Instant::now();
                 publish((&newest, noticed), &mut builder, &outlets, &metrics);
@@ -63,6 +69,11 @@ pub async fn run(
                     tokio::time::sleep(gathering).await;
                 }
                 () = due => noticed = Instant::now(),
+                // Without a folder nobody sends, and nothing changes.
+                changed = secrets.changed(), if watching => {
+                    watching = changed.is_ok();
+                    noticed = Instant::now();
+                }
             }
         }
     };
@@ -113,6 +124,13 @@ mod tests {
         (Outlets { snapshots, state }, published, told)
     }
 
+    fn inlets(mesh: watch::Receiver<Option<Arc<Mesh>>>) -> Inlets {
+        Inlets {
+            mesh,
+            secrets: watch::channel(Arc::default()).1,
+        }
+    }
+
     #[tokio::test]
     async fn a_mesh_is_published_once_and_again_only_when_proxies_would_notice() {
         let (outlets, mut published, told) = outlets();
@@ -138,7 +156,13 @@ mod tests {
         let (meshes, receiver) = watch::channel(Some(Arc::new(mesh())));
         let (outlets, _published, _told) = outlets();
         let (metrics, cancel, begun) = (Metrics::default(), CancellationToken::new(), Instant::now());
-        let task = tokio::spawn(run(receiver, options(), outlets, metrics.clone(), cancel.clone()));
+        let task = tokio::spawn(run(
+            inlets(receiver),
+            options(),
+            outlets,
+            metrics.clone(),
+            cancel.clone(),
+        ));
         for _ in 0..200 {
             meshes.send_replace(Some(Arc::new(mesh())));
             tokio::time::sleep(Duration::from_micros(500)).await;
@@ -160,7 +184,7 @@ mod tests {
         let (outlets, published, _told) = outlets();
         drop(sender);
         run(
-            receiver,
+            inlets(receiver),
             options(),
             outlets,
             Metrics::default(),

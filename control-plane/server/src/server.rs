@@ -5,7 +5,8 @@ use crate::ads::authorise::AllowNodes;
 use crate::ads::{Ads, Drain};
 use crate::config::Config;
 use crate::metrics::Metrics;
-use crate::publish::{self, Outlets};
+use crate::publish::{self, Inlets, Outlets};
+use crate::secrets::Watcher;
 use crate::source::Health;
 use crate::source::etcd::EtcdSource;
 use crate::status::writer::StatusWriter;
@@ -88,10 +89,17 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), ServeErr
     if !args.allow_nodes.is_empty() {
         ads = ads.authorised_by(Arc::new(AllowNodes(args.allow_nodes)));
     }
+    let (watcher, first) = Watcher::open(args.secrets);
+    let (secrets_out, secrets) = watch::channel(Arc::new(first));
+    tasks.spawn(watcher.run(secrets_out, stop.clone()));
     tasks.spawn(source.run(stop.clone()));
     tasks.spawn(StatusWriter::new(args.etcd, config.layout).run(feeds.book, stop.clone()));
+    let inlets = Inlets {
+        mesh: feeds.mesh.clone(),
+        secrets: secrets.clone(),
+    };
     tasks.spawn(publish::run(
-        feeds.mesh.clone(),
+        inlets,
         config.build,
         outlets,
         metrics.clone(),
@@ -104,6 +112,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), ServeErr
         mesh: feeds.mesh,
         snapshot,
         state,
+        secrets,
         nodes: ads.nodes(),
         metrics,
     };

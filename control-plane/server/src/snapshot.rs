@@ -16,6 +16,7 @@ pub mod placement;
 pub mod pool;
 pub mod readiness;
 pub mod route;
+pub mod runtime;
 mod wire;
 
 use crate::model::{Mesh, Policies};
@@ -28,7 +29,7 @@ use placement::Placement;
 use pool::{Known, Pools};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Name of the one listener, of its route configuration and of its statistics.
 pub const GATEWAY: &str = "gateway";
@@ -42,6 +43,8 @@ pub struct BuildOptions {
     pub filter: FilterModule,
     /// Whether proxies log each request to standard output.
     pub access_log: bool,
+    /// How long proxies keep their runtime once they have lost the control plane; `None`: for ever.
+    pub runtime_ttl: Option<Duration>,
 }
 
 /// Builds snapshot after snapshot and keeps what the next one has in common with the last: workers' telemetry changes all
@@ -56,6 +59,7 @@ pub struct Builder {
     by_name: Option<ByName>,
     state: Arc<MeshState>,
     filter: Option<Filter>,
+    secrets: ResourceSet,
 }
 
 /// The filter's resource, and what it was made from.
@@ -86,7 +90,13 @@ impl Builder {
             by_name: None,
             state: Arc::default(),
             filter: None,
+            secrets: ResourceSet::default(),
         }
+    }
+
+    /// The secrets of snapshots from now on.
+    pub fn set_secrets(&mut self, secrets: ResourceSet) {
+        self.secrets = secrets;
     }
 
     /// Everything that proxies are given.
@@ -101,7 +111,13 @@ impl Builder {
         let endpoints = placement.iter().map(|(served, placed)| endpoint::build(served, placed));
         let endpoints = ResourceSet::new(endpoints);
         self.by_name = Some(by_name.clone());
+        let secrets = self.secrets.clone();
         Snapshot::new([
+            (
+                ResourceType::Runtime,
+                one(runtime::build(&mesh.policies, self.options.runtime_ttl)),
+            ),
+            (ResourceType::Secret, secrets),
             (ResourceType::Cluster, by_name.clusters),
             (ResourceType::Endpoints, endpoints),
             (ResourceType::Listener, self.listener.clone()),

@@ -39,7 +39,8 @@ pub use limits::{
 };
 pub(crate) use limits::{MAX_PATTERNS, MAX_POOLS};
 pub use mesh_policy::{
-    ANYONE, CallerGroup, Capture, Cidr, DecisionRecord, GpuClass, GpuSelector, MeshPolicy, Otherwise, SpiffePattern,
+    ANYONE, CallerGroup, Capture, Cidr, DecisionRecord, GpuClass, GpuSelector, MeshPolicy, Otherwise, Runtime,
+    RuntimeValue, SpiffePattern,
 };
 pub use method::MethodPattern;
 pub use name::{is_name, is_version};

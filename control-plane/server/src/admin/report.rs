@@ -1,6 +1,7 @@
 //! The status report, from the same placement that proxies are configured by. Pure.
 
 use crate::model::Mesh;
+use crate::secrets::Secrets;
 use crate::snapshot::placement::place;
 use crate::snapshot::pool::Pools;
 use crate::source::Health;
@@ -18,6 +19,8 @@ pub struct Given {
     pub snapshot_version: String,
     /// What it tells the filters of the versions.
     pub state: Arc<MeshState>,
+    /// The secrets.
+    pub secrets: Arc<Secrets>,
 }
 
 /// The report as of now.
@@ -44,6 +47,7 @@ pub fn report(mesh: &Mesh, health: &Health, given: Given, nodes: Vec<NodeReport>
             })
             .collect(),
         nodes,
+        secrets: given.secrets.report(),
     }
 }
 
@@ -95,6 +99,7 @@ mod tests {
         let given = Given {
             snapshot_version: "v".into(),
             state: Arc::new(state),
+            secrets: Arc::default(),
         };
         let report = report(&mesh, &Health::default(), given, vec![]);
         insta::assert_json_snapshot!(report);

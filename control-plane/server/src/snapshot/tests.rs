@@ -135,6 +135,7 @@ pub(crate) fn options() -> BuildOptions {
     BuildOptions {
         gateway: ([0, 0, 0, 0], 8080).into(),
         filter,
+        runtime_ttl: None,
         access_log: true,
     }
 }

@@ -36,6 +36,12 @@ pub(crate) const MAX_PATTERNS: usize = 4096;
 pub(super) const MAX_LIST: usize = 64;
 /// Most elements of the long lists in a document: methods, tenants, values, addresses.
 pub(super) const MAX_LONG_LIST: usize = 1024;
+/// Most keys of the runtime section.
+pub(super) const MAX_RUNTIME_KEYS: usize = 256;
+/// Longest key of the runtime section.
+pub(super) const MAX_RUNTIME_KEY_BYTES: usize = 128;
+/// Longest text of the runtime section.
+pub(super) const MAX_RUNTIME_TEXT_BYTES: usize = 1024;
 /// Most groups of callers, and most GPU classes.
 pub(super) const MAX_DECLARED: usize = 256;
 /// Longest name of a header in a rule.

@@ -12,11 +12,13 @@ use crate::headers;
 mod address;
 mod caller;
 mod gpu_class;
+mod runtime;
 mod spiffe;
 
 pub use address::Cidr;
 pub use caller::{ANYONE, CallerGroup};
 pub use gpu_class::{GpuClass, GpuSelector, Otherwise};
+pub use runtime::{Runtime, RuntimeValue};
 pub use spiffe::SpiffePattern;
 
 pub(super) use caller::read_names as read_caller_names;
@@ -43,6 +45,10 @@ pub struct MeshPolicy {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(test, schemars(with = "Capture", default))]
     pub capture: Option<Capture>,
+    /// Values of the proxies' runtime, by key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, schemars(with = "Runtime", default))]
+    pub runtime: Option<Runtime>,
 }
 
 /// Where the record of a decision goes, besides the access log.
@@ -78,7 +84,10 @@ pub struct Capture {
 }
 
 pub(super) fn read(spec: &Node<'_>, out: &mut Violations) -> Option<MeshPolicy> {
-    let spec = spec.object(&["callers", "gpu_classes", "decision_record", "capture"], out)?;
+    let spec = spec.object(
+        &["callers", "gpu_classes", "decision_record", "capture", "runtime"],
+        out,
+    )?;
     let callers = spec.maybe("callers", out, |node, out| {
         let key = Key {
             field: ".name",
@@ -93,11 +102,13 @@ pub(super) fn read(spec: &Node<'_>, out: &mut Violations) -> Option<MeshPolicy> 
         Some(DecisionRecord { response_header })
     });
     let capture = spec.maybe("capture", out, read_capture);
+    let runtime = spec.maybe("runtime", out, runtime::read);
     Some(MeshPolicy {
         callers: callers?,
         gpu_classes: gpu_classes?,
         decision_record: decision_record?,
         capture: capture?,
+        runtime: runtime?,
     })
 }
 

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashSet};
 use crate::config::{
     ANYONE, CallerGroup, Capture, DecisionRecord, Document, GpuClass, GpuRequest, HeaderCondition, HeaderLimits,
     HeaderRule, InternalHeaders, MAX_PATTERNS, MAX_POOLS, MeshPolicy, MethodLists, PoolMatch, PoolPolicy, Protocols,
-    RefusalOptions, ReportOnly, RoutingPolicy, Spec, ValidationPolicy, Violation, Violations,
+    RefusalOptions, ReportOnly, RoutingPolicy, Runtime, Spec, ValidationPolicy, Violation, Violations,
 };
 
 #[cfg(test)]
@@ -27,6 +27,7 @@ pub(crate) struct Together<'a> {
     pub(crate) gpu_classes: Section<'a, Vec<GpuClass>>,
     pub(crate) decision_record: Section<'a, DecisionRecord>,
     pub(crate) capture: Section<'a, Capture>,
+    pub(crate) runtime: Section<'a, Runtime>,
     /// In the order of documents.
     pub(crate) pools: Vec<DeclaredPool<'a>>,
     /// By model.
@@ -174,6 +175,7 @@ impl<'a> Together<'a> {
             gpu_classes,
             decision_record,
             capture,
+            runtime,
         } = policy;
         only(&mut self.callers, document, "callers", callers.as_ref(), out);
         only(
@@ -186,6 +188,7 @@ impl<'a> Together<'a> {
         let record = decision_record.as_ref();
         only(&mut self.decision_record, document, "decision_record", record, out);
         only(&mut self.capture, document, "capture", capture.as_ref(), out);
+        only(&mut self.runtime, document, "runtime", runtime.as_ref(), out);
     }
 
     /// Which of two pools takes a request must not depend on their order.

@@ -128,11 +128,19 @@ fn mesh() -> BoxedStrategy<Value> {
         ),
         ("plain_headers", may(set("x-[a-z]{1,4}", 0))),
     ]);
+    let value = prop_oneof![
+        flag(),
+        (0..1000_u32).prop_map(Value::from),
+        "[ -~]{0,8}".prop_map(Value::from)
+    ];
+    let runtime = prop::collection::btree_map("[a-z_]{1,4}(\\.[a-z_]{1,4}){0,2}", value, 0..4);
+    let runtime = runtime.prop_map(|entries| json!(entries));
     object(vec![
         ("callers", may(named(callers.boxed(), 0..4))),
         ("gpu_classes", may(named(class, 0..4))),
         ("decision_record", may(object(vec![("response_header", may(flag()))]))),
         ("capture", may(capture)),
+        ("runtime", may(runtime)),
     ])
 }
 

@@ -47,6 +47,38 @@ fn the_canonical_json_keeps_what_is_absent_absent() {
 }
 
 #[test]
+fn runtime_is_keys_with_flags_numbers_and_texts() {
+    let spec = json!({"runtime": {
+        "envoy.reloadable_features.no_such": false, "upstream.healthy_panic_threshold": 12.5, "a-b.C_d": "text",
+    }});
+    assert_eq!(serde_json::to_value(document(&mesh(&spec))).unwrap()["spec"], spec);
+    let many: serde_json::Map<String, Value> = (0..257).map(|key| (format!("k{key}"), json!(1))).collect();
+    for (spec, expected) in [
+        (json!({"a..b": 1}), "words of a-z"),
+        (json!({"": 1}), "words of a-z"),
+        (json!({"a b": 1}), "words of a-z"),
+        (json!({"x".repeat(129): 1}), "at most 128 bytes"),
+        (
+            json!({"a": null}),
+            "spec.runtime.a: must be true, false, a number or a string, found null",
+        ),
+        (
+            json!({"a": {"numerator": 1}}),
+            "must be true, false, a number or a string, found an object",
+        ),
+        (json!({"a": "x".repeat(1025)}), "has 1025 bytes; 1024 are allowed"),
+        (Value::Object(many), "has 257 keys; 256 are allowed"),
+        (json!([]), "spec.runtime: must be an object"),
+    ] {
+        let found = refused(&json!({"runtime": spec}));
+        assert!(
+            matches!(found.as_slice(), [one] if one.contains(expected)),
+            "{expected}: {found:?}"
+        );
+    }
+}
+
+#[test]
 fn a_group_of_callers_has_a_name_of_its_own_and_members() {
     let found = refused(&json!({"callers": [
         {"name": "anyone", "addresses": ["::1"]},

@@ -50,7 +50,8 @@ fn each_section_stands_in_one_document() {
     let validations = json!({
         "limits": {}, "protocols": {}, "methods": {}, "internal_headers": "strip", "refusal": {}, "report_only": "all",
     });
-    let meshes = json!({"callers": [], "gpu_classes": [], "decision_record": {}, "capture": {"percent": 0}});
+    let meshes =
+        json!({"callers": [], "gpu_classes": [], "decision_record": {}, "capture": {"percent": 0}, "runtime": {}});
     for (kind, spec) in [("ValidationPolicy", validations), ("MeshPolicy", meshes)] {
         let found = violations(&[named(kind, "a", &spec), named(kind, "b", &spec)]);
         let expected: Vec<_> = spec
