@@ -90,7 +90,15 @@ impl Failure {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Documents(_) | Self::Together(_) | Self::Among(_) | Self::Usage(_) => 2,
-            Self::Store(StoreError::Connect(ConnectError::Prefix(_)) | StoreError::TooMuch { .. }) => 2,
+            Self::Store(
+                StoreError::Connect(
+                    ConnectError::Prefix(_)
+                    | ConnectError::Credentials(_)
+                    | ConnectError::Endpoint { .. }
+                    | ConnectError::NoEndpoint,
+                )
+                | StoreError::TooMuch { .. },
+            ) => 2,
             Self::Trouble(_) => 2,
             Self::InEtcd(_)
             | Self::Without(_)

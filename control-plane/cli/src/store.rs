@@ -68,7 +68,11 @@ impl StoreError {
     pub fn label(&self) -> &'static str {
         match self {
             Self::Connect(ConnectError::Prefix(_)) => "invalid_prefix",
-            Self::Connect(ConnectError::Unreachable { .. }) => "etcd_unreachable",
+            Self::Connect(ConnectError::Credentials(_)) => "invalid_credentials",
+            Self::Connect(ConnectError::Endpoint { .. } | ConnectError::NoEndpoint) => "invalid_endpoint",
+            Self::Connect(
+                ConnectError::Unreachable { .. } | ConnectError::Silent { .. } | ConnectError::NoLeader { .. },
+            ) => "etcd_unreachable",
             Self::Request { .. } => "etcd_failed",
             Self::TooMuch { .. } => "too_much_at_once",
             Self::Encode { .. } => "not_encodable",
@@ -177,7 +181,7 @@ impl Store {
         Ok(Self {
             client,
             layout,
-            endpoints: args.endpoints.join(", "),
+            endpoints: args.redacted(),
         })
     }
 

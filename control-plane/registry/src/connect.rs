@@ -1,20 +1,29 @@
 //! How a process reaches etcd: the flags that every Kilocard binary shares, and the client made from them.
 
+mod credentials;
+mod race;
+mod tls;
+
+pub use credentials::CredentialsError;
+
 use crate::layout::{DEFAULT_PREFIX, InvalidPrefix, Layout};
 use clap::Args;
-use etcd_client::{Client, ConnectOptions};
+use credentials::Credentials;
+use etcd_client::{Channel, Client, ConnectOptions};
 use std::error::Error;
+use std::path::PathBuf;
 use std::time::Duration;
+use tonic::transport::Endpoint;
 
 /// A dead connection is noticed within these two: etcd may vanish without a FIN. etcd takes pings more often than every
 /// 5 s (its `--grpc-keepalive-min-time`) for abuse and answers them by closing the connection.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(6);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// The flags for reaching etcd, flattened into each binary's own.
-#[derive(Args, Clone, Debug)]
+/// The flags for reaching etcd, flattened into each binary's own; hence ids that no subcommand gives to something of its own.
+#[derive(Args, Clone, Debug, Default)]
 pub struct EtcdArgs {
-    /// etcd endpoints, comma-separated
+    /// etcd endpoints, comma-separated; the first member that answers and has a leader is used
     #[arg(
         long = "etcd",
         env = "KILOCARD_ETCD",
@@ -28,6 +37,36 @@ pub struct EtcdArgs {
     /// Time allowed for connecting and for one request, in milliseconds
     #[arg(long = "etcd-timeout-ms", env = "KILOCARD_ETCD_TIMEOUT_MS", default_value_t = 3000)]
     pub timeout_ms: u64,
+    /// Certificates (PEM) of the authority that signed etcd's, for https:// endpoints
+    #[arg(id = "etcd_ca", long = "etcd-ca", env = "KILOCARD_ETCD_CA", value_name = "PATH")]
+    pub ca: Option<PathBuf>,
+    /// Our certificate (PEM), where etcd asks its clients for one
+    #[arg(
+        id = "etcd_cert",
+        long = "etcd-cert",
+        env = "KILOCARD_ETCD_CERT",
+        value_name = "PATH"
+    )]
+    pub cert: Option<PathBuf>,
+    /// The private key (PEM) of --etcd-cert
+    #[arg(id = "etcd_key", long = "etcd-key", env = "KILOCARD_ETCD_KEY", value_name = "PATH")]
+    pub key: Option<PathBuf>,
+    /// User, where etcd's authentication is enabled
+    #[arg(
+        id = "etcd_user",
+        long = "etcd-user",
+        env = "KILOCARD_ETCD_USER",
+        value_name = "NAME"
+    )]
+    pub user: Option<String>,
+    /// File that holds the password of --etcd-user; read again for each connection
+    #[arg(
+        id = "etcd_password_file",
+        long = "etcd-password-file",
+        env = "KILOCARD_ETCD_PASSWORD_FILE",
+        value_name = "PATH"
+    )]
+    pub password_file: Option<PathBuf>,
 }
 
 /// Why etcd cannot be used.
@@ -36,6 +75,17 @@ pub enum ConnectError {
     /// The prefix flag is wrong.
     #[error(transparent)]
     Prefix(#[from] InvalidPrefix),
+    /// The flags or files for TLS or authentication are wrong.
+    #[error(transparent)]
+    Credentials(#[from] CredentialsError),
+    /// An endpoint is no URL.
+    #[error("--etcd {endpoint:?} is not a URL like http://10.0.0.5:2379: {source}")]
+    Endpoint {
+        /// As given, without credentials.
+        endpoint: String,
+        /// What is wrong with it.
+        source: tonic::transport::Error,
+    },
     /// No endpoint answered.
     #[error(
         "cannot reach etcd at {endpoints}: {}; is it running, and is --etcd right?",
@@ -47,6 +97,35 @@ pub enum ConnectError {
         /// What the client said.
         source: etcd_client::Error,
     },
+    /// No endpoint answered in time.
+    #[error("cannot reach etcd at {endpoints}: no answer within {timeout_ms} ms; is it running, and is --etcd right?")]
+    Silent {
+        /// What was tried.
+        endpoints: String,
+        /// How long.
+        timeout_ms: u64,
+    },
+    /// The members that answered know no leader, so that they cannot serve.
+    #[error("etcd at {endpoints} answers but has no leader: are a majority of its members running and connected?")]
+    NoLeader {
+        /// What was tried.
+        endpoints: String,
+    },
+    /// No endpoint is configured.
+    #[error("--etcd is empty: give at least one endpoint, for example http://127.0.0.1:2379")]
+    NoEndpoint,
+}
+
+impl ConnectError {
+    /// The same for all endpoints: when none was usable, the last one tried is not the only one to look at.
+    fn of_all(mut self, all: String) -> Self {
+        if let Self::Unreachable { endpoints, .. } | Self::Silent { endpoints, .. } | Self::NoLeader { endpoints } =
+            &mut self
+        {
+            *endpoints = all;
+        }
+        self
+    }
 }
 
 impl EtcdArgs {
@@ -58,10 +137,22 @@ impl EtcdArgs {
         Layout::new(&self.prefix)
     }
 
+    /// Checks the flags for TLS and authentication, and reads their files.
+    ///
+    /// # Errors
+    /// [`CredentialsError`] for what an operator has to mend before etcd can be reached.
+    pub fn check_credentials(&self) -> Result<(), CredentialsError> {
+        Credentials::read(self).map(drop)
+    }
+
     /// The endpoints as they may be logged and shown: without user names and passwords.
     pub fn redacted(&self) -> String {
-        let endpoints: Vec<String> = self.endpoints.iter().map(|endpoint| redact(endpoint)).collect();
-        endpoints.join(", ")
+        self.without_credentials().join(", ")
+    }
+
+    /// The endpoints one by one, without user names and passwords.
+    pub fn without_credentials(&self) -> Vec<String> {
+        self.endpoints.iter().map(|endpoint| redact(endpoint)).collect()
     }
 
     /// The time allowed for one request.
@@ -69,26 +160,100 @@ impl EtcdArgs {
         Duration::from_millis(self.timeout_ms)
     }
 
-    /// A client, after one request to etcd was answered: connecting alone proves nothing, since channels are lazy.
+    /// A client of one member, after that member was seen to have a leader: connecting alone proves nothing, since channels
+    /// are lazy, and a member that a partition cut off from the majority still accepts connections. One member that does
+    /// not answer holds nobody up: the others are tried soon after.
     ///
     /// # Errors
-    /// [`ConnectError::Unreachable`] if no endpoint answers within the timeout.
+    /// [`ConnectError`] if no endpoint is usable within the timeout.
     pub async fn connect(&self) -> Result<Client, ConnectError> {
-        let options = ConnectOptions::new()
-            .with_connect_timeout(self.timeout())
-            .with_timeout(self.timeout())
-            .with_keep_alive(KEEP_ALIVE_INTERVAL, KEEP_ALIVE_TIMEOUT)
-            // A member that a partition cut off from the majority says so, instead of keeping a silent watch open.
-            .with_require_leader(true);
-        let unreachable = |source| ConnectError::Unreachable {
-            endpoints: self.redacted(),
-            source,
+        self.connect_with(Some(self.timeout())).await
+    }
+
+    /// The same without a limit on the time of a request, for those that wait for something to happen: the caller limits
+    /// the others.
+    ///
+    /// # Errors
+    /// As of [`EtcdArgs::connect`].
+    pub async fn connect_patiently(&self) -> Result<Client, ConnectError> {
+        self.connect_with(None).await
+    }
+
+    async fn connect_with(&self, limit: Option<Duration>) -> Result<Client, ConnectError> {
+        let credentials = Credentials::read(self)?;
+        race::first(self.endpoints.clone(), |endpoint| {
+            self.clone().attempt(endpoint, credentials.clone(), limit)
+        })
+        .await
+        .unwrap_or(Err(ConnectError::NoEndpoint))
+        .map_err(|error| error.of_all(self.redacted()))
+    }
+
+    async fn attempt(
+        self,
+        endpoint: String,
+        credentials: Credentials,
+        limit: Option<Duration>,
+    ) -> Result<Client, ConnectError> {
+        let endpoints = redact(&endpoint);
+        let timeout_ms = self.timeout_ms;
+        let silent = ConnectError::Silent {
+            endpoints: endpoints.clone(),
+            timeout_ms,
         };
-        let mut client = Client::connect(&self.endpoints, Some(options))
+        let attempt = async {
+            let channel = self.channel(&endpoint, &credentials, limit)?;
+            let mut options = ConnectOptions::new()
+                // A member that a partition cuts off says so, instead of keeping a silent watch open.
+                .with_require_leader(true);
+            if let Some((user, password)) = credentials.user {
+                options = options.with_user(user, password).with_auto_token_refresh(true);
+            }
+            let unreachable = |source| ConnectError::Unreachable {
+                endpoints: endpoints.clone(),
+                source,
+            };
+            let mut client = Client::from_channel(Channel::Tonic(channel), Some(options))
+                .await
+                .map_err(unreachable)?;
+            let status = client.status().await.map_err(unreachable)?;
+            if status.leader() == 0 {
+                return Err(ConnectError::NoLeader { endpoints });
+            }
+            Ok(client)
+        };
+        tokio::time::timeout(self.timeout(), attempt)
             .await
-            .map_err(unreachable)?;
-        client.status().await.map_err(unreachable)?;
-        Ok(client)
+            .unwrap_or(Err(silent))
+    }
+
+    fn channel(
+        &self,
+        endpoint: &str,
+        credentials: &Credentials,
+        limit: Option<Duration>,
+    ) -> Result<tonic::transport::Channel, ConnectError> {
+        let url = if endpoint.contains("://") {
+            endpoint.to_owned()
+        } else {
+            format!("http://{endpoint}")
+        };
+        let channel = Endpoint::from_shared(url).map_err(|source| ConnectError::Endpoint {
+            endpoint: redact(endpoint),
+            source,
+        })?;
+        let channel = match limit {
+            Some(limit) => channel.timeout(limit),
+            None => channel,
+        };
+        let channel = channel
+            .connect_timeout(self.timeout())
+            .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
+            .keep_alive_timeout(KEEP_ALIVE_TIMEOUT);
+        Ok(match &credentials.tls {
+            Some(tls) => channel.connect_with_connector_lazy(tls::connector(tls.clone())),
+            None => channel.connect_lazy(),
+        })
     }
 }
 

@@ -5,7 +5,10 @@ use crate::{
     simulated_gpu::{SimulatedGpu, SimulatedGpuError, is_pci_address},
 };
 use kilocard_engine::{backend::device::DeviceChoice, repository::VersionId};
-use kilocard_registry::{connect::EtcdArgs, layout::InvalidPrefix};
+use kilocard_registry::{
+    connect::{CredentialsError, EtcdArgs},
+    layout::InvalidPrefix,
+};
 use std::{fs, net::SocketAddr, path::PathBuf, time::Duration};
 
 /// What a worker is started with.
@@ -91,6 +94,9 @@ pub enum ConfigError {
     /// The prefix is wrong.
     #[error("--etcd-prefix: {0}")]
     Prefix(#[from] InvalidPrefix),
+    /// The flags or files for TLS or authentication are wrong.
+    #[error(transparent)]
+    Credentials(#[from] CredentialsError),
     /// Not usable in a key.
     #[error("--gpu-pci {0:?} is no PCI address such as \"0000:3b:00.0\"")]
     GpuPci(String),
@@ -161,6 +167,7 @@ fn registration(args: &ServeArgs, node: String) -> Result<RegistrationConfig, Co
         _ => {}
     }
     args.etcd.layout()?;
+    args.etcd.check_credentials()?;
     let gpu = match (&args.gpu_pci, &args.simulated_gpu) {
         (Some(pci), _) if !is_pci_address(pci) => return Err(ConfigError::GpuPci(pci.clone())),
         (Some(pci), _) => Some(Gpu::Inventoried(pci.clone())),
@@ -198,12 +205,12 @@ mod tests {
 
     #[test]
     fn credentials_do_not_get_into_the_log() {
-        let etcd = "http://10.0.0.1:2379,https://root:p@ss@etcd:2379,me:secret@etcd:1";
+        let etcd = "http://10.0.0.1:2379,http://root:p@ss@etcd:2379,me:secret@etcd:1";
         let config = parse(&["--etcd", etcd]).unwrap();
         let endpoints = config.redacted().registration.unwrap().etcd.endpoints;
         assert_eq!(
             endpoints,
-            ["http://10.0.0.1:2379", "https://***@etcd:2379", "***@etcd:1"]
+            ["http://10.0.0.1:2379", "http://***@etcd:2379", "***@etcd:1"]
         );
         assert!(!format!("{:?}", config.redacted()).contains("secret"));
     }

@@ -66,6 +66,7 @@ impl Etcd {
             endpoints: vec![self.endpoint.clone()],
             prefix: PREFIX.to_owned(),
             timeout_ms: 5000,
+            ..EtcdArgs::default()
         }
     }
 
