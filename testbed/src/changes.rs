@@ -13,9 +13,10 @@ use crate::poll::{self, DEADLINE};
 use crate::prometheus;
 use anyhow::{Context, Result, ensure};
 use etcd_client::Client as EtcdClient;
-use kilocard_registry::layout::Layout;
+use kilocard_registry::layout::{Key, Layout};
 use lanes::Lanes;
 use plan::{Plan, Write};
+use serde_json::json;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
@@ -182,10 +183,24 @@ impl Store {
                     self.etcd.put(self.layout.key(&key), json, None).await?;
                 }
                 Write::Delete(key) => {
+                    self.say_goodbye(&key).await?;
                     self.etcd.delete(self.layout.key(&key), None).await?;
                 }
             }
         }
+        Ok(())
+    }
+
+    /// What a worker writes before it leaves: of many that vanish without it, the control plane holds the endpoints.
+    async fn say_goodbye(&mut self, key: &Key) -> Result<()> {
+        let Key::Worker(id) = key else { return Ok(()) };
+        let leaving = json!({
+            "id": id, "address": "127.0.0.1:1", "node": "simulated", "draining": true,
+            "models": [{"model": "leaving", "version": "v1"}],
+        });
+        self.etcd
+            .put(self.layout.key(key), serde_json::to_vec(&leaving)?, None)
+            .await?;
         Ok(())
     }
 }

@@ -4,9 +4,12 @@
 //! instead (an error, a failed assertion) also ends them, and keeps the logs.
 
 pub mod admin;
+pub mod certificates;
 pub mod control_plane;
 pub mod envoy;
 pub mod etcd;
+pub mod etcd_cluster;
+pub mod proxy;
 pub(crate) mod reserved_port;
 mod run;
 pub mod static_envoy;
@@ -24,8 +27,7 @@ use envoy::{Ads, Envoy};
 use etcd::Etcd;
 use kilocard_registry::layout::Layout;
 use kilocard_registry::report::MeshReport;
-use run::Run;
-pub use run::interrupted;
+pub use run::{Run, interrupted};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;

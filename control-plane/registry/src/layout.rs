@@ -112,6 +112,11 @@ impl Layout {
         format!("{}-history/", self.prefix)
     }
 
+    /// The election of the control plane that does what must be done by one, as a prefix. Outside [`Self::root`] too.
+    pub fn election(&self) -> String {
+        format!("{}-election/control-plane", self.prefix)
+    }
+
     /// The key of a record of changes: by time, so that keys read in order; `token` tells apart those of one millisecond.
     pub fn history_key(&self, unix_ms: u64, token: u32) -> String {
         format!("{}{unix_ms:013}-{token:08x}", self.history())

@@ -55,6 +55,62 @@ pub struct ControlPlaneReport {
     pub etcd_revision: i64,
     /// Content hash of the served snapshot.
     pub snapshot_version: String,
+    /// What is served rests on.
+    #[serde(default)]
+    pub source: SourceReport,
+    /// Which replica does what must be done by one.
+    #[serde(default)]
+    pub election: ElectionReport,
+}
+
+/// The election among the replicas, as the reporting one sees it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ElectionReport {
+    /// The reporting replica.
+    pub replica: String,
+    /// Whether it leads.
+    pub leads: bool,
+    /// Who leads; `None` while that is open or not known, and for a folder, where each replica writes for itself.
+    pub leader: Option<String>,
+}
+
+/// What the mesh that is served rests on.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SourceReport {
+    /// `etcd` or `folder`.
+    #[serde(default)]
+    pub kind: String,
+    /// `source`: what the source says, or last said; `disk`: what an earlier process left, since the source has not
+    /// answered yet; `nothing`, also of a control plane that is too old to say.
+    pub serving: String,
+    /// Of what is served from disk.
+    #[serde(default)]
+    pub saved: Option<SavedReport>,
+    /// Workers that stay in the mesh though their records are gone.
+    #[serde(default)]
+    pub hold: Option<HoldReport>,
+}
+
+/// The last good state on disk.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SavedReport {
+    /// When its source last confirmed it, milliseconds since 1970.
+    pub saved_unix_ms: u64,
+    /// Its revision.
+    pub revision: i64,
+}
+
+/// Workers that are held after many vanished at once.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HoldReport {
+    /// When it began, milliseconds since 1970.
+    pub since_unix_ms: u64,
+    /// When it ends at the latest.
+    pub until_unix_ms: u64,
+    /// Why, and what ends it.
+    pub reason: String,
+    /// Who is held; sorted.
+    pub workers: Vec<String>,
 }
 
 /// A policy and its verdict.

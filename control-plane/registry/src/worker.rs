@@ -19,6 +19,9 @@ pub struct WorkerRecord {
     /// Its GPU's state, when it has one.
     #[serde(default)]
     pub telemetry: Option<Telemetry>,
+    /// Said before it leaves: it gets no new requests, and the control plane does not miss it when its record goes.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub draining: bool,
 }
 
 /// One version of one model.

@@ -1,27 +1,38 @@
-//! The admin side: `/ready` for orchestrators, `/metrics` for Prometheus, `/status` for operators.
+//! The admin side: `/ready` for orchestrators, `/metrics` for Prometheus, `/status` for operators, and `POST /hold/release`
+//! for one who knows that the workers that are held will not come back.
 
 pub mod report;
+pub mod source;
 
 use crate::ads::Nodes;
+use crate::election::Outcome;
 use crate::metrics::Metrics;
 use crate::model::Mesh;
 use crate::secrets::Secrets;
 use crate::source::Health;
+use crate::source::intake::Intake;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use kilocard_policy::config::MeshState;
 use kilocard_xds::snapshot::Snapshot;
 use std::sync::Arc;
+use std::time::SystemTime;
 use tokio::sync::watch;
 
-/// What the admin side looks at; it changes nothing.
+/// What the admin side looks at.
 #[derive(Clone)]
 pub struct Views {
     /// How the source is doing.
     pub health: Health,
+    /// Whom the source holds; the only thing here that can be changed.
+    pub intake: Intake,
+    /// This replica's name among the others.
+    pub replica: String,
+    /// Who leads.
+    pub election: watch::Receiver<Outcome>,
     /// The mesh.
     pub mesh: watch::Receiver<Option<Arc<Mesh>>>,
     /// What is served.
@@ -42,21 +53,22 @@ pub fn router(views: Views) -> Router {
         .route("/ready", get(ready))
         .route("/metrics", get(metrics))
         .route("/status", get(status))
+        .route("/hold/release", post(release))
         .with_state(views)
 }
 
 /// Ready once proxies can be served: etcd was listed and a snapshot built. An outage of etcd later on does not unmake it,
 /// since the last good state is served on.
 async fn ready(State(views): State<Views>) -> Response {
-    let etcd = if views.health.is_connected() {
+    let source = if views.health.is_connected() {
         "connected"
     } else {
         "not reachable now"
     };
     if views.snapshot.borrow().is_some() {
-        (StatusCode::OK, format!("ready (etcd: {etcd})\n")).into_response()
+        (StatusCode::OK, format!("ready (source: {source})\n")).into_response()
     } else {
-        let text = format!("not ready: the first listing of etcd is missing (etcd: {etcd})\n");
+        let text = format!("not ready: nothing was read from etcd or --source-dir yet (source: {source})\n");
         (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
     }
 }
@@ -69,6 +81,13 @@ async fn metrics(State(views): State<Views>) -> Response {
         }
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }
+}
+
+/// Lets go of all workers that are held, on this replica.
+async fn release(State(views): State<Views>) -> Response {
+    let released = views.intake.release();
+    tracing::warn!(released, "an operator let go of the workers that were held");
+    Json(serde_json::json!({ "released": released })).into_response()
 }
 
 async fn status(State(views): State<Views>) -> Response {
@@ -84,5 +103,8 @@ async fn status(State(views): State<Views>) -> Response {
         state: views.state.borrow().clone(),
         secrets: views.secrets.borrow().clone(),
     };
-    Json(report::report(&mesh, &views.health, given, views.nodes.report())).into_response()
+    let mut report = report::report(&mesh, &views.health, given, views.nodes.report());
+    report.control_plane.source = source::source(&views.intake.standing(), SystemTime::now());
+    report.control_plane.election = source::election(&views.replica, &views.election.borrow());
+    Json(report).into_response()
 }

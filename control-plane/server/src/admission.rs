@@ -38,7 +38,7 @@ pub struct Wanted {
 }
 
 /// The judge, with what it admitted so far.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Admission {
     in_force: Arc<Policies>,
     verdicts: Arc<BTreeMap<PolicyId, PolicyStatus>>,
@@ -88,6 +88,11 @@ impl Admission {
                 self.lost.insert(id, candidate.revision);
             }
         }
+    }
+
+    /// Takes up documents that an earlier process had in force, as it left them on disk.
+    pub fn readmit(&mut self, served_before: &BTreeMap<PolicyId, Candidate>) {
+        self.admit(served_before);
     }
 
     /// Judges the documents as they stand now.

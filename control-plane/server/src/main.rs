@@ -68,6 +68,10 @@ fn announce(config: &Config) {
         drain_seconds = args.drain_seconds,
         runtime_ttl_s = args.runtime_ttl,
         secrets = args.secrets.as_ref().map(|path| path.display().to_string()),
+        source = ?config.source,
+        replica = config.replica,
+        state_dir = ?config.state_dir,
+        hold_for_s = args.hold_for_s,
         "kilocard control plane"
     );
 }

@@ -6,6 +6,12 @@
 //! | `etcd_connected` | | 1 while etcd answers; at 0 the last good state is served on |
 //! | `etcd_revision` | | newest etcd revision taken in; replicas that differ for long have a problem |
 //! | `etcd_relists_total` | `reason`: `connected`, `compacted`, `out_of_order`, `cancelled`, `periodic` | full listings of etcd; `out_of_order` should never grow |
+//! | `state_source` | `source`: `etcd`, `folder`, `disk` | 1 for what the served mesh rests on; `disk`: etcd has not answered since the start |
+//! | `held_workers` | | workers that stay in the mesh though their records are gone, since many vanished at once |
+//! | `holds_ended_total` | `reason`: `returned`, `calm`, `time_over`, `released` | holds that ended |
+//! | `state_saves_total`, `state_save_failures_total` | | last good states written to disk, and attempts that failed |
+//! | `leader` | | 1 while this replica is the elected one, which writes verdicts; the sum over all replicas should be 1 |
+//! | `status_write_failures_total` | | attempts to write verdicts that failed; each is tried again |
 //! | `rebuild_seconds` | | histogram: time to build a snapshot |
 //! | `pushes_total` | | snapshots that differed from the one before |
 //! | `policies` | `state`: `accepted`, `rejected` | policies by the verdict on their newest document |
@@ -95,6 +101,7 @@ impl Metrics {
             "Full listings of etcd, by what made them necessary",
             health.relists.clone(),
         );
+        register_source(&mut registry, health);
         registry.register(
             "rebuild_seconds",
             "Time to build a snapshot",
@@ -127,6 +134,41 @@ impl Metrics {
         encode(&mut text, &registry)?;
         Ok(text)
     }
+}
+
+/// What the mesh rests on, and how well it is kept.
+fn register_source(registry: &mut Registry, health: &Health) {
+    registry.register(
+        "state_source",
+        "1 for what the served mesh rests on",
+        health.state_source.clone(),
+    );
+    registry.register(
+        "held_workers",
+        "Workers that stay in the mesh though their records are gone",
+        health.held_workers.clone(),
+    );
+    registry.register(
+        "holds_ended",
+        "Holds that ended, by the reason",
+        health.holds_ended.clone(),
+    );
+    registry.register("state_saves", "Last good states written to disk", health.saves.clone());
+    registry.register(
+        "leader",
+        "1 while this replica is the elected one",
+        health.leader.clone(),
+    );
+    registry.register(
+        "status_write_failures",
+        "Attempts to write verdicts that failed",
+        health.status_write_failures.clone(),
+    );
+    registry.register(
+        "state_save_failures",
+        "Last good states that could not be written to disk",
+        health.save_failures.clone(),
+    );
 }
 
 /// What the xDS services counted, by type.

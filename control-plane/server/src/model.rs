@@ -71,6 +71,8 @@ pub struct Worker {
     pub models: BTreeSet<ServedModel>,
     /// State of its card, as last reported.
     pub telemetry: Option<Telemetry>,
+    /// It has said that it leaves: it gets no new requests, and is not missed when its record goes.
+    pub draining: bool,
     /// etcd revision at which the record appeared. Of two workers with one address the younger is the living one: a
     /// port is bound by one process, so the other's lease has only not run out yet.
     pub created: i64,

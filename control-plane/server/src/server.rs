@@ -3,13 +3,20 @@
 use crate::admin::{self, Views};
 use crate::ads::authorise::AllowNodes;
 use crate::ads::{Ads, Drain};
-use crate::config::Config;
+use crate::config::{Config, SourceConfig};
+use crate::election::{Election, Outcome};
 use crate::metrics::Metrics;
 use crate::publish::{self, Inlets, Outlets};
+use crate::saved::Origin;
+use crate::saved::folder::Folder;
+use crate::saved::saver;
 use crate::secrets::Watcher;
 use crate::source::Health;
 use crate::source::etcd::EtcdSource;
+use crate::source::folder::FolderSource;
+use crate::source::intake::Intake;
 use crate::status::writer::StatusWriter;
+use crate::status::{self, Book};
 use serde::Serialize;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -70,12 +77,12 @@ pub struct Endpoints {
 /// # Errors
 /// [`ServeError`] if an address cannot be bound or a server fails.
 pub async fn run(config: Config, stop: CancellationToken) -> Result<(), ServeError> {
-    let args = config.args;
+    let args = config.args.clone();
     let (xds, xds_address) = listen("--xds-listen", args.xds_listen).await?;
     let (http, admin_address) = listen("--admin-listen", args.admin_listen).await?;
 
     let (health, metrics, tasks) = (Health::default(), Metrics::default(), TaskTracker::new());
-    let (source, feeds) = EtcdSource::new(args.etcd.clone(), config.layout.clone(), health.clone());
+    let (intake, feeds) = Intake::new(config.layout.clone(), origin(&config), args.hold_for(), health.clone());
     let (snapshots, snapshot) = watch::channel(None);
     let (states, state) = watch::channel(Arc::default());
     let outlets = Outlets {
@@ -92,12 +99,17 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), ServeErr
     let (watcher, first) = Watcher::open(args.secrets);
     let (secrets_out, secrets) = watch::channel(Arc::new(first));
     tasks.spawn(watcher.run(secrets_out, stop.clone()));
-    tasks.spawn(source.run(stop.clone()));
-    tasks.spawn(StatusWriter::new(args.etcd, config.layout).run(feeds.book, stop.clone()));
     let inlets = Inlets {
         mesh: feeds.mesh.clone(),
         secrets: secrets.clone(),
     };
+    if let Some(dir) = &config.state_dir {
+        let folder = Folder::new(dir);
+        load_saved(&folder, &origin(&config), &intake);
+        tasks.spawn(saver::run(folder, intake.clone(), health.clone(), stop.clone()));
+    }
+    tasks.spawn(intake.clone().run_clock(stop.clone()));
+    let election = start_source(&config, &intake, &health, feeds.book, (&tasks, &stop));
     tasks.spawn(publish::run(
         inlets,
         config.build,
@@ -109,6 +121,9 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), ServeErr
 
     let views = Views {
         health,
+        intake,
+        replica: config.replica.clone(),
+        election,
         mesh: feeds.mesh,
         snapshot,
         state,
@@ -148,6 +163,68 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), ServeErr
         () = overdue => tracing::warn!("streams are still open: ending anyway"),
     }
     Ok(())
+}
+
+/// The source, as far as it has to be told from others.
+fn origin(config: &Config) -> Origin {
+    match &config.source {
+        SourceConfig::Etcd => Origin::Etcd {
+            endpoints: config.args.etcd.without_credentials(),
+            prefix: config.args.etcd.prefix.clone(),
+            cluster: 0,
+        },
+        SourceConfig::Folder { root, .. } => Origin::Folder {
+            path: root.display().to_string(),
+        },
+    }
+}
+
+/// Starts the source, and what writes verdicts back to it; gives the election of who does that. A folder has none: each
+/// replica writes for itself.
+fn start_source(
+    config: &Config,
+    intake: &Intake,
+    health: &Health,
+    book: watch::Receiver<Book>,
+    (tasks, stop): (&TaskTracker, &CancellationToken),
+) -> watch::Receiver<Outcome> {
+    let (layout, intake, health) = (config.layout.clone(), intake.clone(), health.clone());
+    let (election, outcome) = Election::new(
+        config.args.etcd.clone(),
+        layout.election(),
+        config.replica.clone(),
+        Duration::from_secs(config.args.election_ttl_s.into()),
+        health.clone(),
+    );
+    let standing = outcome.clone();
+    match &config.source {
+        SourceConfig::Etcd => {
+            let etcd = config.args.etcd.clone();
+            let writer = StatusWriter::new(etcd.clone(), layout.clone(), health.clone(), outcome);
+            tasks.spawn(writer.run(book, stop.clone()));
+            tasks.spawn(election.run(stop.clone()));
+            tasks.spawn(EtcdSource::new(etcd, layout, intake, health).run(stop.clone()));
+        }
+        SourceConfig::Folder { root, statuses } => {
+            if let Some(dir) = statuses {
+                tasks.spawn(status::folder::run(dir.clone(), book, health.clone(), stop.clone()));
+            }
+            tasks.spawn(FolderSource::new(root.clone(), layout, intake, health).run(stop.clone()));
+        }
+    }
+    standing
+}
+
+/// Tells the source's intake what an earlier process left.
+fn load_saved(folder: &Folder, origin: &Origin, intake: &Intake) {
+    let (state, passed) = folder.load(origin);
+    for file in passed {
+        let path = file.path.display();
+        tracing::warn!(%path, "a file of the last good state is passed over: it {}", file.reason);
+    }
+    if let Some(state) = state {
+        intake.offer(state);
+    }
 }
 
 async fn listen(flag: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServeError> {

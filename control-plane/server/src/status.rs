@@ -1,6 +1,7 @@
-//! Verdicts on policies, written back to etcd for operators: what should be written ([`plan`], pure) and the writing
-//! ([`writer`]).
+//! Verdicts on policies, written back for operators: what should be written to etcd ([`plan`], pure) and the writing
+//! ([`writer`]), or the files beside a folder of documents ([`folder`]).
 
+pub mod folder;
 pub mod plan;
 pub mod writer;
 

@@ -40,7 +40,11 @@ pub struct Envoy {
 }
 
 impl Envoy {
-    pub(crate) fn start(install: &Install, dir: &Path, xds: SocketAddr, ads: Ads) -> Result<Self> {
+    /// One that is configured by the control plane at `xds`; its files go into `dir`.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub fn start(install: &Install, dir: &Path, xds: SocketAddr, ads: Ads) -> Result<Self> {
         let bootstrap = dir.join("bootstrap.yaml");
         std::fs::write(&bootstrap, render_bootstrap(&install.root, xds, ads)?)?;
         let address_file = dir.join("envoy.admin");

@@ -19,13 +19,17 @@ pub fn interrupted() {
 
 /// `<state>/<name>-<pid>-<n>/`, by default under `target/testbed/`: kept with a word about it when dropped, unless [`Run::discard`] said otherwise.
 #[derive(Debug)]
-pub(super) struct Run {
+pub struct Run {
     dir: PathBuf,
     keep: bool,
 }
 
 impl Run {
-    pub(super) fn create(name: &str) -> Result<Self> {
+    /// A new folder for a run of this name.
+    ///
+    /// # Errors
+    /// If it cannot be made.
+    pub fn create(name: &str) -> Result<Self> {
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("{name}-{}-{count}", std::process::id());
         let dir = state_dir()?.join(name);
@@ -33,12 +37,13 @@ impl Run {
         Ok(Self { dir, keep: true })
     }
 
-    pub(super) fn dir(&self) -> &Path {
+    /// The folder.
+    pub fn dir(&self) -> &Path {
         &self.dir
     }
 
     /// The logs are of no more use.
-    pub(super) fn discard(&mut self) {
+    pub fn discard(&mut self) {
         self.keep = false;
     }
 }

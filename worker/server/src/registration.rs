@@ -3,7 +3,9 @@
 //! The lease is the only thing that says the worker lives: it is kept alive at a third of its time to live, and when the
 //! worker dies everything under it goes. When etcd goes away the worker serves on and comes back to it for as long as it
 //! takes; a new lease takes the keys over by writing them again, so there is no moment without them. A key that was deleted
-//! or changed is put right; one that another live worker wrote is not fought over.
+//! or changed is put right; one that another live worker wrote is not fought over. A worker that ends says so in its record
+//! before it takes that away: on a watch a lease that ran out looks the same as one that was revoked, and of many workers
+//! that vanish at once the control plane holds those that did not say that they leave.
 
 use crate::metrics::Metrics;
 use etcd_client::{
@@ -124,8 +126,14 @@ impl Registrar {
                     Ok(()) => return,
                     Err(error) => {
                         self.metrics.set_registered(false);
-                        // Nothing of a worker that is not registered stays; if etcd is gone, the lease does it.
-                        drop(session.client.lease_revoke(session.lease).await);
+                        // Nothing of a worker that gives up its place stays. One that only lost its connection comes back to
+                        // the same keys with another lease, and if it does not, the old one runs out by itself.
+                        if !matches!(
+                            error,
+                            RegistrationError::Etcd(_) | RegistrationError::KeepAliveTimeout(_)
+                        ) {
+                            drop(session.client.lease_revoke(session.lease).await);
+                        }
                         error
                     }
                 },
@@ -180,6 +188,7 @@ impl Registrar {
         loop {
             tokio::select! {
                 () = stop.cancelled() => {
+                    self.say_goodbye(session).await?;
                     // The lease goes, and the keys with it.
                     session.client.lease_revoke(session.lease).await?;
                     tracing::info!("left etcd");
@@ -198,6 +207,17 @@ impl Registrar {
                 }
             }
         }
+    }
+
+    /// Marks the record, if it is still this worker's.
+    async fn say_goodbye(&self, session: &mut Session) -> Result<(), RegistrationError> {
+        session.records.worker.draining = true;
+        let key = self.layout.key(&Key::Worker(session.records.worker.id.clone()));
+        let value = serde_json::to_vec(&session.records.worker)?;
+        let ours = Compare::lease(key.as_str(), CompareOp::Equal, session.lease);
+        let put = TxnOp::put(key, value, Some(PutOptions::new().with_lease(session.lease)));
+        session.client.txn(Txn::new().when([ours]).and_then([put])).await?;
+        Ok(())
     }
 
     async fn confirm(&self, session: &mut Session) -> Result<(), RegistrationError> {
@@ -322,6 +342,7 @@ mod tests {
             device: None,
             models: Vec::new(),
             telemetry: None,
+            draining: false,
         }
     }
 

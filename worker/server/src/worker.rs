@@ -293,6 +293,7 @@ fn register(
         device: config.gpu.as_ref().map(|gpu| gpu.pci().to_owned()),
         models: models.served(),
         telemetry: simulated.map(SimulatedGpu::telemetry),
+        draining: false,
     };
     let device = simulated.map(|gpu| {
         (

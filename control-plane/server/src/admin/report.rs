@@ -7,8 +7,8 @@ use crate::snapshot::pool::Pools;
 use crate::source::Health;
 use kilocard_policy::config::MeshState;
 use kilocard_registry::report::{
-    ClusterReport, ControlPlaneReport, EndpointReport, FilterStateReport, MeshReport, NodeReport, PolicyReport,
-    RejectedRecord,
+    ClusterReport, ControlPlaneReport, ElectionReport, EndpointReport, FilterStateReport, MeshReport, NodeReport,
+    PolicyReport, RejectedRecord, SourceReport,
 };
 use std::sync::Arc;
 
@@ -31,6 +31,8 @@ pub fn report(mesh: &Mesh, health: &Health, given: Given, nodes: Vec<NodeReport>
             etcd_connected: health.is_connected(),
             etcd_revision: health.revision.get(),
             snapshot_version: given.snapshot_version,
+            source: SourceReport::default(),
+            election: ElectionReport::default(),
         },
         filter_state: FilterStateReport {
             unready: given.state.unready.clone(),

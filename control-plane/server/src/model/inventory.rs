@@ -39,7 +39,7 @@ pub struct RecordedStatus {
 }
 
 /// All records under the prefix, parsed.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Inventory {
     layout: Layout,
     /// Workers by id.

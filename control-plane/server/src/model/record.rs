@@ -105,6 +105,7 @@ pub fn worker(id: &str, json: &[u8], created: i64) -> Result<Worker, InvalidReco
         device: record.device.map(|pci| DeviceId { node: record.node, pci }),
         models: record.models.into_iter().collect(),
         telemetry: record.telemetry,
+        draining: record.draining,
         id: record.id,
         created,
     })

@@ -25,13 +25,13 @@ pub struct Placed {
     pub tags: Arc<[String]>,
 }
 
-/// Places every worker. Of workers with one address only the youngest counts, see [`Worker::created`].
+/// Places every worker that has not said that it leaves. Of workers with one address only the youngest counts, see [`Worker::created`].
 pub fn place(mesh: &Mesh) -> Placement {
     let mut placement: Placement = named_by_policies(mesh)
         .map(|served| (served, BTreeMap::new()))
         .collect();
     let mut youngest: BTreeMap<SocketAddr, &Worker> = BTreeMap::new();
-    for worker in mesh.workers.values() {
+    for worker in mesh.workers.values().filter(|worker| !worker.draining) {
         let place = youngest.entry(worker.address).or_insert(worker);
         if (worker.created, &worker.id) > (place.created, &place.id) {
             *place = worker;

@@ -43,6 +43,7 @@ pub(crate) fn worker(id: &str, port: u16, models: &[(&str, &str)], device: Optio
         }),
         models: models.iter().map(|(model, version)| served(model, version)).collect(),
         telemetry: None,
+        draining: false,
         created: i64::from(port),
     };
     (id.to_owned(), Arc::new(worker))

@@ -4,20 +4,16 @@
 //! same connection, or in a lost connection, after which the last good state stays in force until etcd answers again.
 
 use crate::admission::{Candidate, Wanted};
-use crate::model::Mesh;
 use crate::model::inventory::{Change, Stored};
 use crate::source::Health;
 use crate::source::backoff::Backoff;
-use crate::source::ledger::Ledger;
+use crate::source::intake::Intake;
 use crate::source::mirror::{Listing, Message, Relist};
-use crate::status::Book;
 use etcd_client::{Client, EventType, GetOptions, KeyValue, WatchOptions, WatchResponse};
 use kilocard_registry::connect::{ConnectError, EtcdArgs};
 use kilocard_registry::layout::{Key, Layout};
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -31,6 +27,9 @@ const RELIST_EVERY: Duration = Duration::from_secs(60);
 const QUIET: Duration = Duration::from_secs(10);
 /// A watch that was asked and does not answer in this time is dead.
 const ANSWER: Duration = Duration::from_secs(5);
+/// Patience with etcd at the start, after which what an earlier process left on disk is served: long enough for an etcd
+/// that is there, so that proxies are not given an old state for a moment.
+const PATIENCE: Duration = Duration::from_millis(700);
 /// Pause before a listing that lacks suspiciously many workers is read again.
 const SECOND_LOOK: Duration = Duration::from_millis(250);
 
@@ -53,49 +52,36 @@ enum Lost {
 pub struct EtcdSource {
     args: EtcdArgs,
     layout: Layout,
-    ledger: Ledger,
+    intake: Intake,
     begun: bool,
     health: Health,
-    mesh: watch::Sender<Option<Arc<Mesh>>>,
-    book: watch::Sender<Book>,
-}
-
-/// What the source gives out; the newest value wins.
-#[derive(Clone, Debug)]
-pub struct Feeds {
-    /// The mesh; `None` until the first listing.
-    pub mesh: watch::Receiver<Option<Arc<Mesh>>>,
-    /// Verdicts as they should stand in etcd, and as they do.
-    pub book: watch::Receiver<Book>,
 }
 
 impl EtcdSource {
     /// A source that has not begun.
-    pub fn new(args: EtcdArgs, layout: Layout, health: Health) -> (Self, Feeds) {
-        let (mesh, mesh_feed) = watch::channel(None);
-        let (book, book_feed) = watch::channel(Book::default());
-        let ledger = Ledger::new(layout.clone());
-        let source = Self {
+    pub fn new(args: EtcdArgs, layout: Layout, intake: Intake, health: Health) -> Self {
+        Self {
             args,
             layout,
-            ledger,
+            intake,
             begun: false,
             health,
-            mesh,
-            book,
-        };
-        (
-            source,
-            Feeds {
-                mesh: mesh_feed,
-                book: book_feed,
-            },
-        )
+        }
     }
 
     /// Keeps up with etcd until cancelled.
     pub async fn run(mut self, cancel: CancellationToken) {
-        let _ = cancel.run_until_cancelled(self.keep_up()).await;
+        let intake = self.intake.clone();
+        let late = async {
+            tokio::time::sleep(PATIENCE).await;
+            intake.serve_saved();
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            () = cancel.cancelled() => {}
+            () = self.keep_up() => {}
+            () = late => {}
+        }
     }
 
     async fn keep_up(&mut self) {
@@ -104,9 +90,10 @@ impl EtcdSource {
             let lost = self.connection(&mut backoff).await;
             let was_connected = self.health.is_connected();
             self.health.connected.set(0);
+            self.intake.serve_saved();
             let pause = backoff.pause(fastrand::f64());
             if was_connected {
-                tracing::warn!(error = %lost, revision = self.ledger.revision(), "etcd lost: the last good state stays in force");
+                tracing::warn!(error = %lost, revision = self.intake.revision(), "etcd lost: the last good state stays in force");
             } else {
                 tracing::warn!(error = %lost, retry_in_ms = pause.as_millis(), "etcd cannot be reached");
             }
@@ -133,7 +120,7 @@ impl EtcdSource {
             if reason != Relist::Periodic {
                 tracing::warn!(
                     reason = reason.label(),
-                    revision = self.ledger.revision(),
+                    revision = self.intake.revision(),
                     "listing etcd again"
                 );
             }
@@ -148,34 +135,40 @@ impl EtcdSource {
         self.health.connected.set(1);
         backoff.reset();
         if reason == Relist::Connected {
-            tracing::info!(revision = self.ledger.revision(), "etcd connected");
+            tracing::info!(revision = self.intake.revision(), "etcd connected");
         }
         self.follow(client).await
     }
 
     async fn take_listing(&mut self, client: &mut Client, mut listing: Listing) -> Result<(), Lost> {
-        if self.begun {
-            if self.ledger.is_suspicious(&listing) {
-                tracing::warn!(
-                    revision = listing.revision,
-                    "many workers are missing from etcd at once: reading again"
-                );
-                tokio::time::sleep(SECOND_LOOK).await;
-                listing = self.list(client).await?;
-            }
-            self.ledger.replace(listing);
-        } else {
-            self.ledger = Ledger::new(self.layout.clone());
-            self.ledger.begin(listing);
-            let mut past = BTreeMap::new();
-            for wanted in self.ledger.wanted() {
-                let document = self.past(client, &wanted).await?;
-                past.insert(wanted.id, document);
-            }
-            self.ledger.recover(&past);
-            self.begun = true;
+        if !self.begun {
+            return self.take_first(client, listing).await;
         }
-        self.emit();
+        if self.intake.is_suspicious(&listing) {
+            tracing::warn!(
+                revision = listing.revision,
+                "many workers are missing from etcd at once: reading again"
+            );
+            tokio::time::sleep(SECOND_LOOK).await;
+            listing = self.list(client).await?;
+        }
+        self.intake.replace(listing);
+        Ok(())
+    }
+
+    /// Takes this process's first listing, with what was in force before it.
+    async fn take_first(&mut self, client: &Client, listing: Listing) -> Result<(), Lost> {
+        let cluster = listing.cluster;
+        let mut ledger = self.intake.successor(cluster);
+        ledger.begin(listing, std::time::Instant::now());
+        let mut past = BTreeMap::new();
+        for wanted in ledger.wanted() {
+            let document = self.past(client, &wanted).await?;
+            past.insert(wanted.id, document);
+        }
+        ledger.recover(&past);
+        self.intake.install(ledger, cluster);
+        self.begun = true;
         Ok(())
     }
 
@@ -183,7 +176,7 @@ impl EtcdSource {
     async fn follow(&mut self, client: &mut Client) -> Result<Relist, Lost> {
         let options = WatchOptions::new()
             .with_prefix()
-            .with_start_revision(self.ledger.revision() + 1)
+            .with_start_revision(self.intake.revision() + 1)
             .with_progress_notify();
         let mut watches = client.watch_client().max_decoding_message_size(MAX_MESSAGE_BYTES);
         let mut stream = self.in_time(watches.watch(self.layout.root(), Some(options))).await?;
@@ -197,11 +190,8 @@ impl EtcdSource {
                     Ok(message) => {
                         asked = false;
                         let response = message?.ok_or(Lost::WatchEnded)?;
-                        if let Err(reason) = self.ledger.react(to_message(&response)) {
+                        if let Err(reason) = self.intake.react(to_message(&response)) {
                             return Ok(reason);
-                        }
-                        if !response.events().is_empty() || response.watch_id() >= 0 {
-                            self.emit();
                         }
                     }
                     Err(_) if asked => return Err(Lost::Silent),
@@ -227,6 +217,7 @@ impl EtcdSource {
             let page = self.in_time(keys.get(from, Some(options))).await?;
             if listing.revision == 0 {
                 listing.revision = page.header().map_or(0, etcd_client::ResponseHeader::revision);
+                listing.cluster = page.header().map_or(0, etcd_client::ResponseHeader::cluster_id);
             }
             listing
                 .entries
@@ -265,31 +256,6 @@ impl EtcdSource {
             .await
             .map_err(|_| Lost::Slow(self.args.timeout()))?
             .map_err(Lost::Etcd)
-    }
-
-    /// Gives out what changed.
-    fn emit(&self) {
-        self.health.revision.set(self.ledger.revision());
-        let mesh = self.ledger.mesh();
-        let book = Book {
-            complete: true,
-            desired: Arc::clone(&mesh.verdicts),
-            recorded: Arc::clone(self.ledger.statuses()),
-        };
-        self.mesh.send_if_modified(|current| {
-            let changed = current.as_deref().is_none_or(|current| !current.is(&mesh));
-            if changed {
-                *current = Some(Arc::new(mesh));
-            }
-            changed
-        });
-        self.book.send_if_modified(|current| {
-            let changed = *current != book;
-            if changed {
-                *current = book;
-            }
-            changed
-        });
     }
 }
 

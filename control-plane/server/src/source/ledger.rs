@@ -1,37 +1,83 @@
-//! From changes of keys to the mesh: mirror, records and admission as one. Pure.
+//! From changes of keys to the mesh: mirror, records, admission and hold as one. Pure: time is given.
 
 use crate::admission::{Admission, Candidate, Wanted};
-use crate::model::Mesh;
-use crate::model::inventory::{Change, Inventory, RecordedStatus};
-use crate::source::mirror::{Listing, Message, Mirror, Reaction, Relist};
+use crate::model::inventory::{Change, Inventory, RecordedStatus, Stored};
+use crate::model::{Mesh, Worker};
+use crate::saved::{HeldRecord, Saved};
+use crate::source::hold::{Ended, Gone, Hold, is_crowd};
+use crate::source::mirror::{Listing, Message, Mirror, Reaction, Relist, Remarks};
 use kilocard_registry::layout::{Key, Layout, PolicyId};
+use kilocard_registry::policy_status::{PolicyState, PolicyStatus};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-
-/// Workers that vanish from a listing at once, from which on it is not believed without a second look: a share of all…
-const SUSPICIOUS_SHARE: f64 = 0.3;
-/// … and a number, since of three workers one is a third.
-const SUSPICIOUS_COUNT: usize = 3;
+use std::time::{Duration, Instant, SystemTime};
 
 /// Everything known, and what follows from it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Ledger {
     layout: Layout,
     mirror: Mirror,
     inventory: Inventory,
     admission: Admission,
+    hold: Hold,
+    remarks: Remarks,
+    /// The last good documents of an earlier process, for when the store's history no longer has them.
+    remembered: BTreeMap<PolicyId, Candidate>,
+    /// Workers as they are given out: those that are there, and those that are held.
+    workers: Arc<BTreeMap<String, Arc<Worker>>>,
+    verdicts: Arc<BTreeMap<PolicyId, PolicyStatus>>,
+    rejected: Arc<BTreeMap<String, String>>,
 }
 
 impl Ledger {
-    /// An empty one.
-    pub fn new(layout: Layout) -> Self {
+    /// An empty one that holds workers for at most `hold_for`, see [`Hold`].
+    pub fn new(layout: Layout, hold_for: Duration) -> Self {
         let inventory = Inventory::new(layout.clone());
         Self {
             layout,
             mirror: Mirror::default(),
+            workers: Arc::clone(&inventory.workers),
+            verdicts: Arc::default(),
+            rejected: Arc::clone(&inventory.rejected),
             inventory,
             admission: Admission::default(),
+            hold: Hold::new(hold_for),
+            remarks: Remarks::default(),
+            remembered: BTreeMap::new(),
         }
+    }
+
+    /// The state as an earlier process left it on disk, `age` ago: its records, the policies that were in force, and those
+    /// workers that were held.
+    pub fn restore(layout: Layout, hold_for: Duration, saved: Saved, (now, unix): (Instant, SystemTime)) -> Self {
+        let mut ledger = Self::new(layout, hold_for);
+        ledger.remember(&saved);
+        let listing = Listing {
+            revision: saved.revision,
+            entries: saved.entries,
+            ..Listing::default()
+        };
+        for change in ledger.mirror.replace(listing) {
+            ledger.inventory.apply(&change);
+        }
+        if let Some(since) = saved.held_since {
+            let ago = unix.duration_since(since).unwrap_or_default();
+            let since = now.checked_sub(ago).unwrap_or(now);
+            let held = saved.held.iter().filter_map(|held| held.read(since));
+            ledger
+                .hold
+                .resume(held.map(|gone| (gone.worker.id.clone(), gone)).collect(), since);
+            ledger.hold.tick(now);
+        }
+        ledger.admission.readmit(&ledger.remembered);
+        ledger.judge();
+        ledger.merge();
+        ledger
+    }
+
+    /// Keeps an earlier process's last good documents in mind, without serving them yet.
+    pub fn remember(&mut self, saved: &Saved) {
+        self.remembered.clone_from(&saved.documents);
     }
 
     /// Newest revision that was taken in.
@@ -42,14 +88,16 @@ impl Ledger {
     /// Whether so many workers are missing from the listing that it should be read a second time.
     pub fn is_suspicious(&self, listing: &Listing) -> bool {
         let (lost, all) = self.mirror.losses(listing, &self.layout.workers());
-        lost >= SUSPICIOUS_COUNT && lost as f64 > all as f64 * SUSPICIOUS_SHARE
+        is_crowd(lost, all)
     }
 
-    /// Takes the very first listing. The judge is not asked yet: first come [`Ledger::wanted`] and [`Ledger::recover`].
-    pub fn begin(&mut self, listing: Listing) {
-        for change in self.mirror.replace(listing) {
-            self.inventory.apply(&change);
-        }
+    /// Takes this process's first listing. The judge is not asked yet: first come [`Ledger::wanted`] and
+    /// [`Ledger::recover`].
+    pub fn begin(&mut self, listing: Listing, now: Instant) -> Option<Ended> {
+        self.remarks = listing.remarks.clone();
+        let workers = self.mirror.workers_missing(&listing, &self.layout.workers());
+        let changes = self.mirror.replace(listing);
+        self.apply(&changes, &workers, now)
     }
 
     /// Documents that were in force before this process began and have to be fetched from etcd's history.
@@ -57,42 +105,88 @@ impl Ledger {
         Admission::wanted(&self.inventory.candidates, &self.inventory.statuses)
     }
 
-    /// Takes up what was in force before this process began, then judges; see [`Admission::recover`].
+    /// Takes up what was in force before this process began, then judges; see [`Admission::recover`]. What history has
+    /// lost comes from what [`Ledger::remember`] was told, and so does what no verdict in the store speaks of.
     pub fn recover(&mut self, past: &BTreeMap<PolicyId, Option<Candidate>>) {
-        self.admission
-            .recover(&self.inventory.candidates, &self.inventory.statuses, past);
-        self.admission.judge(&self.inventory.candidates);
+        let (candidates, statuses) = (&self.inventory.candidates, &self.inventory.statuses);
+        let mut past = past.clone();
+        let mut unspoken = BTreeMap::new();
+        for (id, document) in std::mem::take(&mut self.remembered) {
+            let serving = statuses.get(&id).and_then(|recorded| recorded.status.as_ref());
+            match serving.and_then(|status| status.serving_revision) {
+                Some(revision) if revision == document.revision => {
+                    let found = past.entry(id).or_default();
+                    found.get_or_insert(document);
+                }
+                Some(_) => {}
+                // One that was deleted meanwhile goes when the judge finds that nobody refers to it.
+                None => drop(unspoken.insert(id, document)),
+            }
+        }
+        self.admission = Admission::default();
+        self.admission.recover(candidates, statuses, &past);
+        self.admission.readmit(&unspoken);
+        self.judge();
+        self.merge();
     }
 
-    /// Takes a later listing.
-    pub fn replace(&mut self, listing: Listing) {
+    /// Takes a later listing; tells if a hold ended by it.
+    pub fn replace(&mut self, listing: Listing, now: Instant) -> Option<Ended> {
+        let remarked = self.remarks != listing.remarks;
+        self.remarks = listing.remarks.clone();
+        let workers = self.mirror.workers_missing(&listing, &self.layout.workers());
         let changes = self.mirror.replace(listing);
-        self.take(&changes);
+        let ended = self.take(&changes, &workers, now);
+        if remarked {
+            self.judge();
+            self.merge();
+        }
+        ended
     }
 
-    /// Takes a message of the watch.
+    /// Takes a message of the watch; tells if a hold ended by it.
     ///
     /// # Errors
     /// The reason for which everything must be listed again.
-    pub fn react(&mut self, message: Message) -> Result<(), Relist> {
+    pub fn react(&mut self, message: Message, now: Instant) -> Result<Option<Ended>, Relist> {
+        let prefix = self.layout.workers();
+        let workers = self.mirror.workers_deleted(&message, &prefix);
         match self.mirror.react(message) {
-            Reaction::Changed(changes) => {
-                self.take(&changes);
-                Ok(())
-            }
+            Reaction::Changed(changes) => Ok(self.take(&changes, &workers, now)),
             Reaction::Relist(reason) => Err(reason),
         }
+    }
+
+    /// Ends a hold if it is time to.
+    pub fn tick(&mut self, now: Instant) -> Option<Ended> {
+        let ended = self.hold.tick(now);
+        if ended.is_some() {
+            self.merge();
+        }
+        ended
+    }
+
+    /// Lets go of whoever is held; how many there were.
+    pub fn release(&mut self) -> usize {
+        let released = self.hold.release();
+        self.merge();
+        released
+    }
+
+    /// Who is held, and when it ends.
+    pub fn hold(&self) -> &Hold {
+        &self.hold
     }
 
     /// The mesh as it follows from everything known; it shares what did not change with the one given out before.
     pub fn mesh(&self) -> Mesh {
         Mesh {
             revision: self.mirror.revision(),
-            workers: Arc::clone(&self.inventory.workers),
+            workers: Arc::clone(&self.workers),
             devices: Arc::clone(&self.inventory.devices),
             policies: Arc::clone(self.admission.in_force()),
-            verdicts: Arc::clone(self.admission.verdicts()),
-            rejected: Arc::clone(&self.inventory.rejected),
+            verdicts: Arc::clone(&self.verdicts),
+            rejected: Arc::clone(&self.rejected),
         }
     }
 
@@ -101,106 +195,124 @@ impl Ledger {
         &self.inventory.statuses
     }
 
-    fn take(&mut self, changes: &[Change]) {
-        for change in changes {
-            self.inventory.apply(change);
+    /// What a later process would need in order to go on from here; the caller adds where and when.
+    pub fn save(&self, (now, unix): (Instant, SystemTime)) -> Saved {
+        let documents = self.admission.in_force().iter().filter_map(|(id, policy)| {
+            let json = serde_json::to_vec(&*policy.document).ok()?.into();
+            let revision = policy.revision;
+            Some((id.clone(), Candidate { revision, json }))
+        });
+        let active = self.hold.active();
+        Saved {
+            revision: self.mirror.revision(),
+            entries: self.mirror.entries().clone(),
+            documents: documents.collect(),
+            held_since: active.map(|active| unix - now.duration_since(active.since)),
+            held: active
+                .into_iter()
+                .flat_map(|active| active.workers.values().map(HeldRecord::of))
+                .collect(),
         }
+    }
+
+    fn take(&mut self, changes: &[Change], vanished: &BTreeMap<String, Stored>, now: Instant) -> Option<Ended> {
+        let ended = self.apply(changes, vanished, now);
         let is_policy = |change: &Change| matches!(self.layout.parse(&change.key), Some(Key::Policy(_)));
         if changes.iter().any(is_policy) {
-            self.admission.judge(&self.inventory.candidates);
+            self.judge();
         }
+        if !changes.is_empty() || ended.is_some() {
+            self.merge();
+        }
+        ended
+    }
+
+    /// Takes the changes into the inventory, and those workers that are gone with them into the hold.
+    fn apply(&mut self, changes: &[Change], vanished: &BTreeMap<String, Stored>, now: Instant) -> Option<Ended> {
+        let (mut gone, mut accounted) = (BTreeMap::new(), Vec::new());
+        for change in changes {
+            let Some(Key::Worker(id)) = self.layout.parse(&change.key) else {
+                self.inventory.apply(change);
+                continue;
+            };
+            let before = self.inventory.workers.get(&id).cloned();
+            self.inventory.apply(change);
+            match (before, self.inventory.workers.get(&id)) {
+                // A record that has turned bad counts as gone too: it may be all workers' after an upgrade.
+                (Some(worker), None) if !worker.draining => {
+                    let record = vanished.get(&id).or(change.stored.as_ref()).cloned();
+                    if let Some(record) = record {
+                        gone.insert(
+                            id,
+                            Gone {
+                                worker,
+                                record,
+                                at: now,
+                            },
+                        );
+                    }
+                }
+                (_, Some(_)) => {
+                    gone.remove(&id);
+                    accounted.push(id);
+                }
+                _ => {}
+            }
+        }
+        if gone.is_empty() && accounted.is_empty() {
+            return None;
+        }
+        let present = self.inventory.workers.len();
+        let gone = gone.into_values().collect();
+        self.hold.take(gone, accounted.iter().map(String::as_str), present, now)
+    }
+
+    fn judge(&mut self) {
+        self.admission.judge(&self.inventory.candidates);
+        self.verdicts = Arc::clone(self.admission.verdicts());
+        if self.remarks.unreadable.is_empty() {
+            return;
+        }
+        let in_force = Arc::clone(self.admission.in_force());
+        let verdicts = Arc::make_mut(&mut self.verdicts);
+        for (id, error) in &self.remarks.unreadable {
+            let revision = self
+                .inventory
+                .candidates
+                .get(id)
+                .map_or(0, |candidate| candidate.revision);
+            let verdict = verdicts.entry(id.clone()).or_insert_with(|| PolicyStatus {
+                state: PolicyState::Rejected,
+                revision,
+                serving_revision: in_force.get(id).map(|policy| policy.revision),
+                errors: Vec::new(),
+            });
+            verdict.state = PolicyState::Rejected;
+            verdict.errors.insert(0, error.clone());
+        }
+    }
+
+    /// Puts together what is given out, sharing what nothing has to be added to.
+    fn merge(&mut self) {
+        self.workers = match self.hold.active() {
+            None => Arc::clone(&self.inventory.workers),
+            Some(active) => {
+                let mut workers = (*self.inventory.workers).clone();
+                for (id, gone) in &active.workers {
+                    workers.entry(id.clone()).or_insert_with(|| Arc::clone(&gone.worker));
+                }
+                Arc::new(workers)
+            }
+        };
+        self.rejected = if self.remarks.refused.is_empty() {
+            Arc::clone(&self.inventory.rejected)
+        } else {
+            let mut rejected = (*self.inventory.rejected).clone();
+            rejected.extend(self.remarks.refused.clone());
+            Arc::new(rejected)
+        };
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::inventory::Stored;
-    use kilocard_registry::policy_status::PolicyState;
-
-    const POLICY: &str = "/kilocard/v1/policies/RoutingPolicy/m";
-    const STATUS: &str = "/kilocard/v1/status/policies/RoutingPolicy/m";
-    const GOOD: &str = r#"{"api_version": "kilocard/v1", "kind": "RoutingPolicy", "metadata": {"name": "m"},
-        "spec": {"model": "m", "versions": [{"version": "v1", "weight": 100}]}}"#;
-
-    fn stored(revision: i64, value: &str) -> Stored {
-        Stored {
-            created: 1,
-            modified: revision,
-            value: value.as_bytes().into(),
-        }
-    }
-
-    fn listing(revision: i64, entries: &[(&str, &str)]) -> Listing {
-        let entries = entries
-            .iter()
-            .map(|(key, value)| (key.as_bytes().to_vec(), stored(revision, value)));
-        Listing {
-            revision,
-            entries: entries.collect(),
-        }
-    }
-
-    fn begun(entries: &[(&str, &str)]) -> Ledger {
-        let mut ledger = Ledger::new(Layout::default());
-        ledger.begin(listing(5, entries));
-        ledger.recover(&BTreeMap::new());
-        ledger
-    }
-
-    fn put(revision: i64, key: &str, value: &str) -> Message {
-        let change = Change {
-            key: key.into(),
-            stored: Some(stored(revision, value)),
-        };
-        Message {
-            changes: vec![(revision, change)],
-            ..Message::default()
-        }
-    }
-
-    #[test]
-    fn a_change_of_a_verdict_in_etcd_does_not_change_the_mesh() {
-        let mut ledger = begun(&[(POLICY, GOOD)]);
-        let before = ledger.mesh();
-        ledger.react(put(6, STATUS, "{}")).unwrap();
-        assert_eq!(ledger.mesh(), before);
-        assert_eq!(ledger.statuses().len(), 1);
-    }
-
-    #[test]
-    fn a_mesh_shares_what_did_not_change() {
-        let worker =
-            r#"{"id": "w", "address": "10.0.0.7:1", "node": "n", "models": [{"model": "m", "version": "v1"}]}"#;
-        let mut ledger = begun(&[(POLICY, GOOD), ("/kilocard/v1/workers/w", worker)]);
-        let before = ledger.mesh();
-        assert!(ledger.mesh().is(&before));
-        ledger.react(put(6, "/kilocard/v1/workers/w", worker)).unwrap();
-        assert!(ledger.mesh().is(&before), "written anew and the same");
-        ledger
-            .react(put(7, "/kilocard/v1/workers/w", &worker.replace(":1", ":2")))
-            .unwrap();
-        let after = ledger.mesh();
-        assert!(!after.is(&before));
-        assert!(Arc::ptr_eq(&after.policies, &before.policies) && Arc::ptr_eq(&after.verdicts, &before.verdicts));
-    }
-
-    #[test]
-    fn a_bad_policy_over_the_watch_leaves_the_good_one_in_the_mesh() {
-        let mut ledger = begun(&[(POLICY, GOOD)]);
-        ledger.react(put(6, POLICY, "{}")).unwrap();
-        let mesh = ledger.mesh();
-        assert_eq!(mesh.policies.len(), 1);
-        assert_eq!(mesh.verdicts.values().next().unwrap().state, PolicyState::Rejected);
-    }
-
-    #[test]
-    fn a_listing_without_a_third_of_many_workers_is_suspicious_and_one_without_a_single_one_is_not() {
-        let keys: Vec<String> = (0..6).map(|n| format!("/kilocard/v1/workers/{n}")).collect();
-        let all: Vec<(&str, &str)> = keys.iter().map(|key| (key.as_str(), "{}")).collect();
-        let ledger = begun(&all);
-        assert!(ledger.is_suspicious(&listing(6, &all[3..])));
-        assert!(!ledger.is_suspicious(&listing(6, &all[2..])));
-        assert!(!begun(&all[..1]).is_suspicious(&listing(6, &[])));
-    }
-}
+mod tests;

@@ -4,10 +4,12 @@
 //! 15271, 17529, 18089), so revisions are checked and a full listing is compared from time to time.
 
 use crate::model::inventory::{Change, Stored};
+use kilocard_registry::layout::PolicyId;
+use kilocard_registry::policy_status::PolicyError;
 use std::collections::BTreeMap;
 
 /// The copy.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Mirror {
     revision: i64,
     entries: BTreeMap<Vec<u8>, Stored>,
@@ -20,6 +22,19 @@ pub struct Listing {
     pub revision: i64,
     /// What stood there.
     pub entries: BTreeMap<Vec<u8>, Stored>,
+    /// Which store it was: etcd's cluster id; 0 where there is none.
+    pub cluster: u64,
+    /// What the source has to say about what it could not read.
+    pub remarks: Remarks,
+}
+
+/// What a source could not read at all, and so could not list. What it had read there before is still listed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Remarks {
+    /// Policies whose newest text is no document.
+    pub unreadable: BTreeMap<PolicyId, PolicyError>,
+    /// Files or keys, with the reason.
+    pub refused: BTreeMap<String, String>,
 }
 
 /// A message of a watch.
@@ -80,10 +95,36 @@ impl Mirror {
         self.revision
     }
 
+    /// Everything that stands there.
+    pub fn entries(&self) -> &BTreeMap<Vec<u8>, Stored> {
+        &self.entries
+    }
+
+    /// The records below `prefix` that the listing lacks, by the rest of their keys.
+    pub fn workers_missing(&self, listing: &Listing, prefix: &str) -> BTreeMap<String, Stored> {
+        let missing = self
+            .below(prefix)
+            .filter(|(key, _)| !listing.entries.contains_key(*key));
+        missing.filter_map(|(key, stored)| named(key, prefix, stored)).collect()
+    }
+
+    /// The records below `prefix` that the message deletes, by the rest of their keys.
+    pub fn workers_deleted(&self, message: &Message, prefix: &str) -> BTreeMap<String, Stored> {
+        let deleted = message.changes.iter().filter(|(_, change)| change.stored.is_none());
+        let stood = deleted.filter_map(|(_, Change { key, .. })| Some((key, self.entries.get(key)?)));
+        stood.filter_map(|(key, stored)| named(key, prefix, stored)).collect()
+    }
+
+    fn below(&self, prefix: &str) -> impl Iterator<Item = (&Vec<u8>, &Stored)> {
+        let from = prefix.as_bytes().to_vec();
+        self.entries
+            .range(from.clone()..)
+            .take_while(move |(key, _)| key.starts_with(&from))
+    }
+
     /// How many of the keys below `prefix` the listing lacks, and how many there are.
     pub fn losses(&self, listing: &Listing, prefix: &str) -> (usize, usize) {
-        let ours = self.entries.keys().filter(|key| key.starts_with(prefix.as_bytes()));
-        ours.fold((0, 0), |(lost, all), key| {
+        self.below(prefix).fold((0, 0), |(lost, all), (key, _)| {
             (lost + usize::from(!listing.entries.contains_key(key)), all + 1)
         })
     }
@@ -144,6 +185,12 @@ impl Mirror {
     }
 }
 
+/// A record by the rest of its key, if it stands below the prefix.
+fn named(key: &[u8], prefix: &str, stored: &Stored) -> Option<(String, Stored)> {
+    let name = std::str::from_utf8(key).ok()?.strip_prefix(prefix)?;
+    Some((name.to_owned(), stored.clone()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -182,7 +229,11 @@ mod tests {
             .iter()
             .map(|(key, at)| (key.as_bytes().to_vec(), stored(*at, "v")))
             .collect();
-        Listing { revision, entries }
+        Listing {
+            revision,
+            entries,
+            ..Listing::default()
+        }
     }
 
     fn events(changes: Vec<(i64, Change)>) -> Message {
@@ -294,7 +345,7 @@ mod tests {
                 let revision = mirror.revision() + 1;
                 let changes = if relist {
                     let entries = keys.iter().map(|(key, _)| (vec![*key], stored(revision, "x"))).collect();
-                    mirror.replace(Listing { revision, entries })
+                    mirror.replace(Listing { revision, entries, ..Listing::default() })
                 } else {
                     let changes = keys.iter().map(|(key, put)| {
                         (revision, Change { key: vec![*key], stored: put.then(|| stored(revision, "y")) })

@@ -48,6 +48,8 @@ impl Plane {
         command
             .args(["--etcd", &etcd.endpoint()])
             .args(["--xds-listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"])
+            .arg("--state-dir")
+            .arg(dir.join("state"))
             .args(["--gateway-listen", &gateway.address().to_string()])
             .arg("--filter-wasm")
             .arg(&install.filter)
