@@ -126,8 +126,14 @@ pub(super) fn present(cells: &[Cell], seconds: f64) -> Result<serde_json::Value>
         .find(|cell| cell.variant == Variant::Shared)
         .context("one pool is what is compared with")?;
     say(&format!(
-        "\n{:<32} {:>27} {:>9} {:>20} {:>9} {:>22}",
-        "", "interactive mean/p50/p99 ms", "refused", "p99 / one pool", "refused", "connections, reuse"
+        "\n{:<32} {:>27} {:>9} {:>20} {:>15} {:>9} {:>20}",
+        "",
+        "interactive mean/p50/p99 ms",
+        "refused",
+        "p99 / one pool",
+        "burst served/s",
+        "refused",
+        "connections, reuse"
     ));
     let mut rows = Vec::new();
     for cell in cells {
@@ -173,11 +179,12 @@ fn print(row: &Row, variant: Variant) {
     } = row.interactive;
     let Ratio { of_medians, low, high } = row.interactive_p99_ratio;
     say(&format!(
-        "{:<32} {:>27} {:>8.1}% {:>20} {:>8.1}% {:>22}",
+        "{:<32} {:>27} {:>8.1}% {:>20} {:>15.0} {:>8.1}% {:>20}",
         variant.name(),
         format!("{mean_ms:.1} / {p50_ms:.1} / {p99_ms:.1}"),
         row.interactive.refused_percent(),
         format!("{of_medians:.2} [{low:.2}..{high:.2}]"),
+        row.batch.served_per_second,
         row.batch.refused_percent(),
         format!("{}, {:.2}%", row.connections_opened, row.reuse_percent),
     ));
