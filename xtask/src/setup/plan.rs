@@ -23,6 +23,8 @@ pub(crate) struct Want {
     pub(crate) wasm: bool,
     /// rustfmt and clippy.
     pub(crate) checks: bool,
+    /// The foreign clients that tests dial the mesh with.
+    pub(crate) clients: bool,
 }
 
 /// How system packages may be installed.
@@ -88,10 +90,12 @@ pub(crate) struct Facts {
     pub(crate) protoc_includes: bool,
     pub(crate) etcd: Tool,
     pub(crate) envoy: Tool,
-    /// The pinned Envoy wheel is for this machine (x86-64 Linux with glibc).
+    /// The pinned wheels are for this machine (x86-64 Linux with glibc).
     pub(crate) envoy_wheel_fits: bool,
     /// The model's files are there.
     pub(crate) model: bool,
+    /// gRPC for Python is there.
+    pub(crate) grpcio: bool,
     pub(crate) wasm: WasmFacts,
     /// rustfmt and clippy answer.
     pub(crate) checks: bool,
@@ -116,6 +120,8 @@ pub(crate) enum Step {
     Envoy { found: Option<PathBuf> },
     /// Have the MiniLM model's files.
     Model { present: bool },
+    /// Have gRPC for Python.
+    Grpcio { present: bool },
 }
 
 /// Something only the user can bring.
@@ -188,6 +194,9 @@ pub(crate) fn plan(facts: &Facts, want: Want) -> Result<Vec<Step>, Refusal> {
         planner.etcd();
         planner.envoy();
         planner.model();
+    }
+    if want.clients {
+        planner.clients();
     }
     planner.finish()
 }
@@ -338,6 +347,19 @@ impl Planner<'_> {
         }
         self.steps.push(Step::Model {
             present: self.facts.model,
+        });
+    }
+
+    /// Elsewhere than where the wheels are for, tests look for a Python that has gRPC by itself.
+    fn clients(&mut self) {
+        if !self.facts.envoy_wheel_fits {
+            return;
+        }
+        if !self.facts.grpcio {
+            self.pip();
+        }
+        self.steps.push(Step::Grpcio {
+            present: self.facts.grpcio,
         });
     }
 

@@ -5,6 +5,7 @@ const EVERYTHING: Want = Want {
     protoc: true,
     wasm: true,
     checks: true,
+    clients: true,
 };
 
 fn fresh_debian() -> Facts {
@@ -20,6 +21,7 @@ fn fresh_debian() -> Facts {
         envoy: Tool::Missing,
         envoy_wheel_fits: true,
         model: false,
+        grpcio: false,
         wasm: WasmFacts {
             forced: None,
             target: false,
@@ -39,6 +41,7 @@ fn ready() -> Facts {
         etcd: Tool::Found("/usr/bin/etcd".into()),
         envoy: Tool::Ours("/t/envoy".into()),
         model: true,
+        grpcio: true,
         wasm: WasmFacts {
             target: true,
             ..fresh_debian().wasm
@@ -77,6 +80,7 @@ fn a_fresh_machine_gets_everything_in_one_installation_of_packages() {
     assert!(steps.contains(&Step::Etcd { found: None }));
     assert!(steps.contains(&Step::Envoy { found: None }));
     assert!(steps.contains(&Step::Model { present: false }));
+    assert!(steps.contains(&Step::Grpcio { present: false }));
 }
 
 #[test]
@@ -294,4 +298,19 @@ fn a_command_is_refused_only_for_what_it_needs() {
         )
         .is_ok()
     );
+}
+
+#[test]
+fn foreign_clients_are_fetched_only_for_tests_and_only_where_their_wheels_fit() {
+    let is_grpcio = |step: &Step| matches!(step, Step::Grpcio { .. });
+    let running = Want {
+        clients: false,
+        ..EVERYTHING
+    };
+    assert!(!plan(&fresh_debian(), running).unwrap().iter().any(is_grpcio));
+    let elsewhere = Facts {
+        envoy_wheel_fits: false,
+        ..ready()
+    };
+    assert!(!plan(&elsewhere, EVERYTHING).unwrap().iter().any(is_grpcio));
 }
