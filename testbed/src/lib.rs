@@ -10,6 +10,7 @@ pub mod changes;
 pub mod client;
 pub mod demo;
 pub mod effect;
+pub mod grpc_xds;
 pub mod harness;
 pub mod install;
 pub mod load;

@@ -17,6 +17,9 @@ pub struct MeshReport {
     pub filter_state: FilterStateReport,
     /// Records under `workers/` or `devices/` that could not be read, each with its reason.
     pub rejected_records: Vec<RejectedRecord>,
+    /// What gRPC's own xDS clients are given.
+    #[serde(default)]
+    pub proxyless: ProxylessReport,
     /// Connected proxies; sorted by node id.
     pub nodes: Vec<NodeReport>,
     /// Secrets that are served, or cannot be; sorted by name.
@@ -42,6 +45,26 @@ pub struct FilterStateReport {
     pub unready: Vec<String>,
     /// Those that get no copies of requests, since none of their workers has memory to spare.
     pub saturated: Vec<String>,
+}
+
+/// What clients get that do without a proxy (`xds:///<target>`).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ProxylessReport {
+    /// What they may dial; sorted, `gateway` first.
+    pub targets: Vec<String>,
+    /// What of the policies in force does not hold for them.
+    pub limits: Vec<ProxylessLimit>,
+}
+
+/// Something that holds for requests through a proxy and not for those of gRPC's own clients.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProxylessLimit {
+    /// The document, as `RoutingPolicy/minilm`, or the worker.
+    pub of: String,
+    /// Where in it.
+    pub field: String,
+    /// What happens instead.
+    pub effect: String,
 }
 
 /// The control plane itself.
@@ -184,6 +207,12 @@ pub struct NodeReport {
     pub id: String,
     /// `delta` or `sotw`; followed by the type for a stream of one type, as in `delta Secret`.
     pub protocol: String,
+    /// `envoy`, or `grpc` for a client without a proxy.
+    #[serde(default)]
+    pub client: String,
+    /// Where it says that it runs; empty if it does not say.
+    #[serde(default)]
+    pub zone: String,
     /// Envoy's node cluster: the fleet that it says it belongs to.
     #[serde(default)]
     pub cluster: String,

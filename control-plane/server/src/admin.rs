@@ -9,6 +9,7 @@ use crate::election::Outcome;
 use crate::metrics::Metrics;
 use crate::model::Mesh;
 use crate::secrets::Secrets;
+use crate::snapshot::editions::Editions;
 use crate::source::Health;
 use crate::source::intake::Intake;
 use axum::extract::State;
@@ -17,7 +18,6 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use kilocard_policy::config::MeshState;
-use kilocard_xds::snapshot::Snapshot;
 use std::sync::Arc;
 use std::time::SystemTime;
 use tokio::sync::watch;
@@ -36,7 +36,7 @@ pub struct Views {
     /// The mesh.
     pub mesh: watch::Receiver<Option<Arc<Mesh>>>,
     /// What is served.
-    pub snapshot: watch::Receiver<Option<Arc<Snapshot>>>,
+    pub snapshot: watch::Receiver<Option<Arc<Editions>>>,
     /// What it tells the filters of the versions.
     pub state: watch::Receiver<Arc<MeshState>>,
     /// Secrets from the folder.

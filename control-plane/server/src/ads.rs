@@ -22,8 +22,8 @@ mod wire;
 pub use drain::Drain;
 pub use nodes::{AdsCounters, Nodes, TypeCounters};
 
+use crate::snapshot::editions::Editions;
 use authorise::{AllowAll, Authorise};
-use kilocard_xds::snapshot::Snapshot;
 use pace::Pace;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -37,7 +37,7 @@ const AT_ONCE: u32 = 100;
 /// The service. Cheap to clone; clones share the registry of proxies.
 #[derive(Clone)]
 pub struct Ads {
-    snapshots: watch::Receiver<Option<Arc<Snapshot>>>,
+    snapshots: watch::Receiver<Option<Arc<Editions>>>,
     shutdown: CancellationToken,
     drain: Drain,
     authorise: Arc<dyn Authorise>,
@@ -48,7 +48,7 @@ pub struct Ads {
 impl Ads {
     /// Serves whatever the channel holds, `None` for "nothing is loaded yet"; ends all streams when the token is cancelled,
     /// upon which proxies keep what they have and reconnect. Lets everyone in.
-    pub fn new(snapshots: watch::Receiver<Option<Arc<Snapshot>>>, shutdown: CancellationToken) -> Self {
+    pub fn new(snapshots: watch::Receiver<Option<Arc<Editions>>>, shutdown: CancellationToken) -> Self {
         Self {
             snapshots,
             shutdown,

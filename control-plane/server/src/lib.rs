@@ -14,6 +14,7 @@
 pub mod admin;
 pub mod admission;
 pub mod ads;
+pub mod audience;
 pub mod config;
 pub mod election;
 pub mod metrics;

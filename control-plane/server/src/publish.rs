@@ -3,9 +3,9 @@
 use crate::metrics::Metrics;
 use crate::model::Mesh;
 use crate::secrets::Secrets;
+use crate::snapshot::editions::Editions;
 use crate::snapshot::{BuildOptions, Builder};
 use kilocard_policy::config::MeshState;
-use kilocard_xds::snapshot::Snapshot;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -21,7 +21,7 @@ const MIN_INTERVAL: Duration = Duration::from_millis(10);
 const LONGEST_GATHERING: Duration = Duration::from_millis(20);
 
 /// Where snapshots go; `None` until the first mesh.
-pub type Snapshots = watch::Sender<Option<Arc<Snapshot>>>;
+pub type Snapshots = watch::Sender<Option<Arc<Editions>>>;
 
 /// What to build from.
 #[derive(Clone, Debug)]
@@ -98,7 +98,7 @@ fn publish((mesh, noticed): (&Mesh, Instant), builder: &mut Builder, outlets: &O
     let pushed = outlets.snapshots.send_if_modified(|current| {
         let changed = current.as_deref().is_none_or(|current| current.version() != version);
         if changed {
-            *current = Some(Arc::new(snapshot));
+            *current = Some(Arc::new(builder.editions(snapshot, mesh)));
         }
         changed
     });
@@ -116,7 +116,7 @@ mod tests {
     use crate::snapshot::tests::{mesh, options};
     use crate::source::Health;
 
-    type Published = watch::Receiver<Option<Arc<Snapshot>>>;
+    type Published = watch::Receiver<Option<Arc<Editions>>>;
 
     fn outlets() -> (Outlets, Published, watch::Receiver<Arc<MeshState>>) {
         let (snapshots, published) = watch::channel(None);

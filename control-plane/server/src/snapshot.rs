@@ -8,18 +8,21 @@
 //! differs from process to process. A message whose map has more than one entry is therefore written by [`wire`].
 
 pub mod cluster;
+pub mod editions;
 pub mod endpoint;
 pub mod filter;
 pub mod linger;
 pub mod listener;
 pub mod placement;
 pub mod pool;
+pub mod proxyless;
 pub mod readiness;
 pub mod route;
 pub mod runtime;
 mod wire;
 
 use crate::model::{Mesh, Policies};
+use editions::{Editions, Parts};
 use filter::FilterModule;
 use kilocard_policy::config::MeshState;
 use kilocard_registry::worker::ServedModel;
@@ -125,6 +128,17 @@ impl Builder {
             (ResourceType::Extension, self.filter(&mesh.policies)),
         ])
         .at(mesh.revision)
+    }
+
+    /// A snapshot of this mesh in every edition. For the one built last.
+    pub fn editions(&self, proxies: Snapshot, mesh: &Mesh) -> Editions {
+        let parts = Parts {
+            placement: Arc::clone(self.lingering.served()),
+            policies: Arc::clone(&mesh.policies),
+            workers: Arc::clone(&mesh.workers),
+            state: Arc::clone(&self.state),
+        };
+        Editions::new(proxies, parts)
     }
 
     /// The last one, if it was made from the same.

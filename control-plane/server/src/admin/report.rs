@@ -4,11 +4,12 @@ use crate::model::Mesh;
 use crate::secrets::Secrets;
 use crate::snapshot::placement::place;
 use crate::snapshot::pool::Pools;
+use crate::snapshot::proxyless;
 use crate::source::Health;
 use kilocard_policy::config::MeshState;
 use kilocard_registry::report::{
     ClusterReport, ControlPlaneReport, ElectionReport, EndpointReport, FilterStateReport, MeshReport, NodeReport,
-    PolicyReport, RejectedRecord, SourceReport,
+    PolicyReport, ProxylessReport, RejectedRecord, SourceReport,
 };
 use std::sync::Arc;
 
@@ -48,6 +49,10 @@ pub fn report(mesh: &Mesh, health: &Health, given: Given, nodes: Vec<NodeReport>
                 reason: reason.clone(),
             })
             .collect(),
+        proxyless: ProxylessReport {
+            targets: proxyless::targets(&mesh.policies).map(str::to_owned).collect(),
+            limits: proxyless::limits::of(mesh),
+        },
         nodes,
         secrets: given.secrets.report(),
     }

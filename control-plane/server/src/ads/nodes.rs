@@ -2,6 +2,7 @@
 
 use super::authorise::Peer;
 use super::progress::Progress;
+use crate::audience::Audience;
 use envoy_types::pb::envoy::config::core::v3::Node;
 use kilocard_registry::report::NodeReport;
 use kilocard_xds::report::{Answer, ResourceReport, TypeReport};
@@ -282,9 +283,12 @@ impl Counting {
 
 impl Entry {
     fn report(&self, now: Instant) -> NodeReport {
+        let Audience { client, zone } = Audience::of(&self.node);
         NodeReport {
             id: self.node.id.clone(),
             protocol: self.protocol.clone(),
+            client: client.label().to_owned(),
+            zone,
             cluster: self.node.cluster.clone(),
             address: self.peer.address.map(|address| address.to_string()),
             connected_s: now.saturating_duration_since(self.since).as_secs(),

@@ -4,14 +4,17 @@ use super::Ads;
 use super::authorise::Peer;
 use super::frames::Message;
 use super::nodes::{Connection, Inspection};
+use crate::audience::Audience;
+use crate::snapshot::editions::Editions;
 use envoy_types::pb::envoy::config::core::v3::Node;
 use futures::StreamExt;
 use kilocard_xds::ProtocolError;
 use kilocard_xds::report::{Answer, ResourceReport, TypeReport};
 use kilocard_xds::snapshot::{ResourceType, Snapshot};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tonic::{Status, Streaming};
 
 /// How long the first response waits after the first request. A reconnecting client asks for all its types in one go, and is
@@ -95,6 +98,7 @@ struct Session<P> {
     protocol: P,
     scope: Scope,
     node: String,
+    audience: Audience,
     connection: Connection,
     inspections: mpsc::Receiver<Inspection>,
     opened: Instant,
@@ -126,13 +130,14 @@ pub(super) async fn run<P: Protocol>(
             return;
         }
     };
-    let id = node.id.clone();
+    let (id, audience) = (node.id.clone(), Audience::of(&node));
     tracing::info!(node = id, protocol = P::NAME, peer = ?peer.address, "xDS stream opened");
     let (connection, inspections) = ads.nodes.connect(node, peer, scope.describe(P::NAME));
     let mut session = Session {
         protocol,
         scope,
         node: id,
+        audience,
         connection,
         inspections,
         opened: Instant::now(),
@@ -213,20 +218,20 @@ impl<P: Protocol> Session<P> {
                 changed = snapshots.changed(), if publishing => {
                     publishing = changed.is_ok();
                     due = true;
-                    let shortest = snapshots.borrow().as_deref().and_then(Snapshot::ttl);
+                    let shortest = self.served(&snapshots).and_then(|snapshot| snapshot.ttl());
                     if ttl != shortest {
                         ttl = shortest;
                         heartbeat.as_mut().reset(next_heartbeat(ttl));
                     }
                 }
                 () = &mut heartbeat, if ttl.is_some() => {
-                    let snapshot = snapshots.borrow().clone();
+                    let snapshot = self.served(&snapshots);
                     snapshot.iter().for_each(|snapshot| self.protocol.refresh(snapshot));
                     heartbeat.as_mut().reset(next_heartbeat(ttl));
                     due = true;
                 }
                 Some(inspection) = self.inspections.recv() => {
-                    let snapshot = snapshots.borrow().clone().unwrap_or_default();
+                    let snapshot = self.served(&snapshots).unwrap_or_default();
                     // Whoever asked may have given up.
                     let _ = inspection.send(self.protocol.inspect(&snapshot));
                 }
@@ -237,7 +242,8 @@ impl<P: Protocol> Session<P> {
                 }
                 room = responses.reserve(), if due && opened => {
                     let Ok(room) = room else { return Ok("connection lost") };
-                    let snapshot = snapshots.borrow_and_update().clone();
+                    snapshots.mark_unchanged();
+                    let snapshot = self.served(&snapshots);
                     match snapshot.and_then(|snapshot| self.next_response(&snapshot)) {
                         Some(message) => room.send(Ok(message)),
                         None => due = false,
@@ -246,6 +252,12 @@ impl<P: Protocol> Session<P> {
                 () = responses.closed() => return Ok("connection lost"),
             }
         }
+    }
+
+    /// The edition for this client of what is served now.
+    fn served(&self, snapshots: &watch::Receiver<Option<Arc<Editions>>>) -> Option<Arc<Snapshot>> {
+        let editions = snapshots.borrow().clone()?;
+        Some(Arc::clone(editions.of(&self.audience)))
     }
 
     fn on_request(&mut self, request: P::Request) -> Result<(), Status> {

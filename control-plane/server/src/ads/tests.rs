@@ -5,7 +5,7 @@ use envoy_types::pb::envoy::config::core::v3::Node;
 use envoy_types::pb::envoy::service::discovery::v3 as pb;
 use envoy_types::pb::google::rpc::Status as RpcStatus;
 use kilocard_registry::report::{NodeReport, NodeTypeReport};
-use kilocard_xds::snapshot::{Resource, ResourceSet, ResourceType};
+use kilocard_xds::snapshot::{Resource, ResourceSet, ResourceType, Snapshot};
 use pb::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
 use pb::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 use std::collections::HashMap;
@@ -22,7 +22,7 @@ mod status;
 const DEADLINE: Duration = Duration::from_secs(30);
 
 struct Plane {
-    snapshots: watch::Sender<Option<Arc<Snapshot>>>,
+    snapshots: watch::Sender<Option<Arc<Editions>>>,
     shutdown: CancellationToken,
     nodes: Nodes,
     channel: Channel,
@@ -61,8 +61,9 @@ impl Plane {
         let resources = resources
             .iter()
             .map(|(name, body)| Resource::new(*name, (*body).to_owned()));
-        self.snapshots
-            .send_replace(Some(Arc::new(Snapshot::new([(kind, ResourceSet::new(resources))]))));
+        self.snapshots.send_replace(Some(Arc::new(
+            Snapshot::new([(kind, ResourceSet::new(resources))]).into(),
+        )));
     }
 
     async fn open(&self, first: DeltaDiscoveryRequest) -> Proxy {

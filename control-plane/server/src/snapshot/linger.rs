@@ -10,6 +10,7 @@
 use crate::snapshot::placement::{Placed, Placement};
 use kilocard_registry::worker::ServedModel;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How long a version lingers: far beyond what a proxy needs to start a filter, and nothing that an operator waits for.
@@ -21,7 +22,7 @@ pub const EMPTIED_GRACE: Duration = Duration::from_secs(1);
 /// What was served last, and until when the part of it lingers that has left.
 #[derive(Debug, Default)]
 pub struct Lingering {
-    served: Placement,
+    served: Arc<Placement>,
     until: BTreeMap<(ServedModel, Left), Instant>,
 }
 
@@ -52,20 +53,25 @@ impl Left {
 
 impl Lingering {
     /// The placement to serve: this one, and what has left it so short a while ago that it lingers.
-    pub fn extend(&mut self, placement: Placement, now: Instant) -> &Placement {
-        let before = std::mem::replace(&mut self.served, placement);
+    pub fn extend(&mut self, mut placement: Placement, now: Instant) -> &Placement {
         let last = std::mem::take(&mut self.until);
-        for (served, placed) in before {
-            let Some(left) = Left::of(self.served.get(&served), &placed) else {
+        for (served, placed) in self.served.iter() {
+            let Some(left) = Left::of(placement.get(served), placed) else {
                 continue;
             };
             let key = (served.clone(), left);
             let until = last.get(&key).copied().unwrap_or(now + left.grace());
             if until > now {
                 self.until.insert(key, until);
-                self.served.insert(served, placed);
+                placement.insert(served.clone(), placed.clone());
             }
         }
+        self.served = Arc::new(placement);
+        &self.served
+    }
+
+    /// What was served last.
+    pub fn served(&self) -> &Arc<Placement> {
         &self.served
     }
 

@@ -153,7 +153,7 @@ fn gpu_wish() -> HttpFilter {
     http_filter("envoy.filters.http.header_to_metadata", pack_any(config))
 }
 
-fn router() -> HttpFilter {
+pub(super) fn router() -> HttpFilter {
     http_filter("envoy.filters.http.router", pack_any(Router::default()))
 }
 

@@ -213,7 +213,7 @@ async fn case_42_what_has_a_ttl_is_mentioned_again_before_it_runs_out() {
     let layer = Resource::new("kilocard", "layer").with_ttl(Duration::from_millis(600));
     let set = ResourceSet::new([layer.clone()]);
     let snapshot = Snapshot::new([(ResourceType::Runtime, set)]);
-    plane.snapshots.send_replace(Some(Arc::new(snapshot)));
+    plane.snapshots.send_replace(Some(Arc::new(snapshot.into())));
     let first = DeltaDiscoveryRequest {
         resource_names_subscribe: vec!["kilocard".into()],
         ..hello("envoy-1", ResourceType::Runtime)
