@@ -1,6 +1,8 @@
 //! What a document says, in a few words.
 
-use kilocard_policy::config::{Document, MeshPolicy, PoolPolicy, RoutingPolicy, RuleAction, Spec, ValidationPolicy};
+use kilocard_policy::config::{
+    Document, MeshPolicy, PoolPolicy, RoutingPolicy, RuleAction, Spec, ValidationPolicy, WeightPolicy,
+};
 
 /// For a cell of a table.
 pub fn summarise(document: &Document) -> String {
@@ -9,6 +11,7 @@ pub fn summarise(document: &Document) -> String {
         Spec::Validation(validation) => summarise_validation(validation),
         Spec::Mesh(mesh) => summarise_mesh(mesh),
         Spec::Pool(pool) => summarise_pool(pool),
+        Spec::Weights(weights) => summarise_weights(weights),
         _ => Vec::new(),
     };
     if parts.is_empty() {
@@ -122,6 +125,28 @@ fn summarise_pool(pool: &PoolPolicy) -> Vec<String> {
     ]
 }
 
+fn summarise_weights(weights: &WeightPolicy) -> Vec<String> {
+    let mut parts = vec![weights.model.clone().unwrap_or_else(|| "all models".to_owned())];
+    let sections = [
+        (weights.memory.is_some(), "memory"),
+        (weights.load.is_some(), "load"),
+        (weights.thermal.is_some(), "thermal"),
+        (weights.links.is_some(), "links"),
+        (weights.smoothing.is_some(), "smoothing"),
+        (weights.staleness.is_some(), "staleness"),
+        (weights.publication.is_some(), "publication"),
+        (weights.slow_start.is_some(), "slow start"),
+        (weights.capacity.is_some(), "capacity"),
+        (weights.faults.is_some(), "faults"),
+        (weights.fatal_xids.is_some(), "fatal XIDs"),
+    ];
+    let given = sections.iter().filter(|(given, _)| *given);
+    parts.extend(given.map(|(_, name)| (*name).to_owned()));
+    let cards = weights.cards.as_ref().map_or(0, Vec::len);
+    parts.extend(count(cards, "card", "cards"));
+    parts
+}
+
 /// `3 rules`; nothing for none.
 fn count(number: usize, one: &str, more: &str) -> Option<String> {
     match number {
@@ -174,6 +199,8 @@ mod tests {
             ),
             "2 GPU classes; responses with decision record; capture 1%"
         );
+        let weights = json!({"model": "m", "memory": {}, "cards": [{"product": "L4", "capacity": 60}]});
+        assert_eq!(summary("WeightPolicy", &weights), "m; memory; 1 card");
         assert_eq!(summary("MeshPolicy", &json!({})), "says nothing");
         assert_eq!(
             summary(

@@ -169,7 +169,7 @@ pub struct EndpointReport {
     pub worker: String,
     /// `IP:port`.
     pub address: String,
-    /// Load-balancing weight pushed to Envoy.
+    /// Load-balancing weight pushed to Envoy. A drained endpoint keeps it, and is marked so that Envoy sends nothing new.
     pub weight: u32,
     /// Where the weight comes from.
     pub factors: WeightFactors,
@@ -178,17 +178,76 @@ pub struct EndpointReport {
     pub tags: Vec<String>,
 }
 
-/// Why an endpoint weighs what it weighs: `weight = round(card_prior × memory_factor)`, at least 1.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// Why an endpoint weighs what it weighs: `target = capacity × product of the factors`, and the weight follows the target
+/// slowly upwards, fast downwards, on a grid (`docs/weights.md`).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct WeightFactors {
     /// The card as the inventory names it; `cpu` for none.
     pub card: String,
     /// Relative capacity expected of such a card.
     pub card_prior: f64,
-    /// In `[0,1]`: falls as the card's free memory runs out.
-    pub memory_factor: f64,
+    /// Relative capacity that is counted with: the prior, or what was measured once there is enough of it.
+    #[serde(default)]
+    pub capacity: f64,
+    /// What the capacity is multiplied by, each in `[0,1]`; those that are 1 included.
+    #[serde(default)]
+    pub factors: Vec<FactorReport>,
+    /// Where the weight is heading.
+    #[serde(default)]
+    pub target: f64,
+    /// The weight as it is now, before it is put on the grid.
+    #[serde(default)]
+    pub smoothed: f64,
+    /// Age of the load report, by the control plane's clock; `None` when there has been none.
+    #[serde(default)]
+    pub telemetry_age_ms: Option<u64>,
+    /// True when the report is older than it was promised to get: the weight goes to the card's prior.
+    #[serde(default)]
+    pub telemetry_stale: bool,
+    /// How far a slow start is, in `[0,1)`; `None` when there is none.
+    #[serde(default)]
+    pub slow_start: Option<f64>,
+    /// Why it gets no new requests, if it gets none.
+    #[serde(default)]
+    pub drained: Option<DrainReport>,
+    /// Why it ought to be drained and is not: others could not bear it.
+    #[serde(default)]
+    pub held: Option<DrainReport>,
     /// True when card or telemetry are simulated.
     pub simulated: bool,
+}
+
+impl WeightFactors {
+    /// The value of a factor; 1 for one that is not there.
+    pub fn factor(&self, name: &str) -> f64 {
+        let found = self.factors.iter().find(|factor| factor.name == name);
+        found.map_or(1.0, |factor| factor.value)
+    }
+}
+
+/// One factor.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct FactorReport {
+    /// `memory`, `queue`, `thermal`, `errors`, `nvlink`, `rdma`, `suspect`.
+    pub name: String,
+    /// In `[0,1]`.
+    pub value: f64,
+    /// Why it is not 1, in a few words; empty when it is.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+}
+
+/// A fault for which an endpoint is, or ought to be, drained.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrainReport {
+    /// Stable: `xid_fatal`, `ecc_uncorrectable`, `row_remap_failure`, `not_serving`, `rdma_lost`.
+    pub code: String,
+    /// What was seen, in a few words.
+    pub text: String,
+    /// For how long, by the control plane's clock.
+    pub since_ms: u64,
+    /// What has to happen before it takes requests again.
+    pub returns: String,
 }
 
 /// A record that is ignored.

@@ -1,9 +1,10 @@
 //! `workers/<id>`: a worker that serves, under its lease.
 
+pub use crate::telemetry::Telemetry;
 use serde::{Deserialize, Serialize};
 
 /// What a worker tells about itself. The key lives as long as the worker's lease.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct WorkerRecord {
     /// Same as the key's last part.
     pub id: String,
@@ -14,9 +15,12 @@ pub struct WorkerRecord {
     /// PCI address of the GPU it computes on, a key of `devices/gpu/<node>/`; `None` for a CPU worker.
     #[serde(default)]
     pub device: Option<String>,
+    /// The profile of the slice that it computes on, when the card is cut (MIG): `3g.40gb`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mig_profile: Option<String>,
     /// What it serves.
     pub models: Vec<ServedModel>,
-    /// Its GPU's state, when it has one.
+    /// How it and its card are, as last reported.
     #[serde(default)]
     pub telemetry: Option<Telemetry>,
     /// Said before it leaves: it gets no new requests, and the control plane does not miss it when its record goes.
@@ -31,15 +35,4 @@ pub struct ServedModel {
     pub model: String,
     /// Version name.
     pub version: String,
-}
-
-/// The state of a worker's GPU.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Telemetry {
-    /// True when the numbers come from a file and not from a card.
-    pub simulated: bool,
-    /// Memory of the card, bytes.
-    pub memory_total_bytes: u64,
-    /// Memory that is free, bytes.
-    pub memory_free_bytes: u64,
 }

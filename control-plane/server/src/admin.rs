@@ -12,6 +12,7 @@ use crate::secrets::Secrets;
 use crate::snapshot::editions::Editions;
 use crate::source::Health;
 use crate::source::intake::Intake;
+use crate::weights::SharedWeights;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -41,6 +42,8 @@ pub struct Views {
     pub state: watch::Receiver<Arc<MeshState>>,
     /// Secrets from the folder.
     pub secrets: watch::Receiver<Arc<Secrets>>,
+    /// What endpoints weigh and why.
+    pub weights: SharedWeights,
     /// Connected proxies.
     pub nodes: Nodes,
     /// Counters.
@@ -102,8 +105,9 @@ async fn status(State(views): State<Views>) -> Response {
         snapshot_version,
         state: views.state.borrow().clone(),
         secrets: views.secrets.borrow().clone(),
+        weights: views.weights.clone(),
     };
-    let mut report = report::report(&mesh, &views.health, given, views.nodes.report());
+    let mut report = report::report(&mesh, &views.health, &given, views.nodes.report());
     report.control_plane.source = source::source(&views.intake.standing(), SystemTime::now());
     report.control_plane.election = source::election(&views.replica, &views.election.borrow());
     Json(report).into_response()

@@ -234,7 +234,10 @@ impl Admission {
     fn try_together(&mut self, trials: &[Trial]) -> Result<(), Vec<PolicyError>> {
         let mut policies: BTreeMap<&PolicyId, &PolicyInForce> = self.in_force.iter().collect();
         policies.extend(trials.iter().map(|trial| (&trial.id, &trial.policy)));
-        check_size(policies.values().map(|policy| policy.bytes))?;
+        let for_filters = policies
+            .values()
+            .filter(|policy| policy.document.kind().is_for_filters());
+        check_size(policies.len(), for_filters.map(|policy| policy.bytes))?;
         let documents = policies.into_values().map(|policy| &*policy.document);
         Policy::compile("admission", documents).map_err(errors)?;
         Arc::make_mut(&mut self.in_force).extend(trials.iter().map(|trial| (trial.id.clone(), trial.policy.clone())));
@@ -288,9 +291,8 @@ fn read(id: &PolicyId, json: &[u8]) -> Result<Document, Vec<PolicyError>> {
 }
 
 /// The filter refuses a configuration beyond these bounds, and with it every later one: what would exceed them must not
-/// be admitted. `documents` are the lengths of all that would be in force.
-fn check_size(documents: impl ExactSizeIterator<Item = usize>) -> Result<(), Vec<PolicyError>> {
-    let count = documents.len();
+/// be admitted. `count` is of all that would be in force, `documents` are the lengths of those that filters are given.
+fn check_size(count: usize, documents: impl Iterator<Item = usize>) -> Result<(), Vec<PolicyError>> {
     let bytes = documents.fold(ENVELOPE_BYTES, |sum, bytes| sum.saturating_add(bytes).saturating_add(1));
     let message = if count > MAX_DOCUMENTS {
         format!("with this document {count} would be in force; at most {MAX_DOCUMENTS} can be: delete others first")

@@ -17,6 +17,8 @@
 //! | `policies` | `state`: `accepted`, `rejected` | policies by the verdict on their newest document |
 //! | `workers` | | workers with a sound record |
 //! | `rejected_records` | | records that are ignored; `/status` says which and why |
+//! | `endpoints` | `standing`: `serving`, `drained`, `held` | workers times versions, by whether they take requests |
+//! | `faults` | `code`, as in docs/weights.md | endpoints that are drained or held, by why: each is worth an alert |
 //! | `nodes` | | open xDS streams |
 //! | `xds_responses_total` | `type`, the last part of the type URL | responses sent to proxies |
 //! | `xds_acks_total` | `type` | responses that proxies accepted |
@@ -32,12 +34,15 @@ use crate::ads::{Nodes, TypeCounters};
 use crate::model::Mesh;
 use crate::source::Health;
 use kilocard_registry::policy_status::PolicyState;
+use kilocard_weights::Standing;
+use kilocard_weights::fault::Code;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
+use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
 
 /// Label set of a metric by one word.
@@ -56,6 +61,8 @@ pub struct Metrics {
     pub pushes: Counter,
     policies: Family<ByWord, Gauge>,
     workers: Gauge,
+    endpoints: Family<ByWord, Gauge>,
+    faults: Family<ByWord, Gauge>,
     rejected_records: Gauge,
 }
 
@@ -66,12 +73,38 @@ impl Default for Metrics {
             pushes: Counter::default(),
             policies: Family::default(),
             workers: Gauge::default(),
+            endpoints: Family::default(),
+            faults: Family::default(),
             rejected_records: Gauge::default(),
         }
     }
 }
 
 impl Metrics {
+    /// Takes down which endpoints take requests, and why others do not.
+    pub fn judge(&self, standings: impl Iterator<Item = Standing>) {
+        let mut by_standing = BTreeMap::from([("serving", 0), ("drained", 0), ("held", 0)]);
+        let mut by_code: BTreeMap<&'static str, usize> = Code::ALL.iter().map(|code| (code.as_str(), 0)).collect();
+        for standing in standings {
+            let (word, code) = match standing {
+                Standing::Serving => ("serving", None),
+                Standing::Drained(code) => ("drained", Some(code)),
+                Standing::Held(code) => ("held", Some(code)),
+            };
+            *by_standing.entry(word).or_default() += 1;
+            if let Some(code) = code {
+                *by_code.entry(code.as_str()).or_default() += 1;
+            }
+        }
+        let set = |family: &Family<ByWord, Gauge>, label: &'static str, counts: BTreeMap<&'static str, usize>| {
+            for (word, count) in counts {
+                family.get_or_create(&[(label, word)]).set(to_gauge(count));
+            }
+        };
+        set(&self.endpoints, "standing", by_standing);
+        set(&self.faults, "code", by_code);
+    }
+
     /// Takes down the size of the mesh.
     pub fn describe(&self, mesh: &Mesh) {
         let count = |state| mesh.verdicts.values().filter(|verdict| verdict.state == state).count();
@@ -121,6 +154,16 @@ impl Metrics {
             "workers",
             "Workers with a sound record, each an endpoint",
             self.workers.clone(),
+        );
+        registry.register(
+            "endpoints",
+            "Workers times versions, by whether they take requests",
+            self.endpoints.clone(),
+        );
+        registry.register(
+            "faults",
+            "Endpoints that are drained or held, by why",
+            self.faults.clone(),
         );
         registry.register(
             "rejected_records",

@@ -67,9 +67,11 @@ pub struct Worker {
     pub address: SocketAddr,
     /// The card it computes on; `None` for a CPU worker. The inventory need not know the card.
     pub device: Option<DeviceId>,
+    /// The slice of the card that it computes on, if the card is cut.
+    pub mig_profile: Option<String>,
     /// What it serves; never empty.
     pub models: BTreeSet<ServedModel>,
-    /// State of its card, as last reported.
+    /// How it and its card are, as last reported.
     pub telemetry: Option<Telemetry>,
     /// It has said that it leaves: it gets no new requests, and is not missed when its record goes.
     pub draining: bool,

@@ -5,6 +5,7 @@ use crate::model::Mesh;
 use crate::secrets::Secrets;
 use crate::snapshot::editions::Editions;
 use crate::snapshot::{BuildOptions, Builder};
+use crate::weights::SharedWeights;
 use kilocard_policy::config::MeshState;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -39,6 +40,8 @@ pub struct Outlets {
     pub snapshots: Snapshots,
     /// What they tell the filters of the versions, for the report.
     pub state: watch::Sender<Arc<MeshState>>,
+    /// What endpoints weigh and why, for the report.
+    pub weights: SharedWeights,
 }
 
 /// Builds and publishes until cancelled, or until the source is gone.
@@ -46,7 +49,7 @@ pub async fn run(inlets: Inlets, options: BuildOptions, outlets: Outlets, metric
     let publishing = async {
         let (mut noticed, mut gathering) = (Instant::now(), Duration::ZERO);
         let Inlets { mut mesh, mut secrets } = inlets;
-        let (mut builder, mut watching) = (Builder::new(options), true);
+        let (mut builder, mut watching) = (Builder::new(options, outlets.weights.clone()), true);
         loop {
             let newest = mesh.borrow_and_update().clone();
             builder.set_secrets(secrets.borrow_and_update().set.clone());
@@ -86,6 +89,7 @@ fn publish((mesh, noticed): (&Mesh, Instant), builder: &mut Builder, outlets: &O
     let snapshot = builder.build(mesh, begun).noticed(noticed);
     metrics.rebuild_seconds.observe(begun.elapsed().as_secs_f64());
     metrics.describe(mesh);
+    metrics.judge(outlets.weights.lock().standings());
     let version = snapshot.version();
     let state = builder.state();
     outlets.state.send_if_modified(|current| {
@@ -121,7 +125,13 @@ mod tests {
     fn outlets() -> (Outlets, Published, watch::Receiver<Arc<MeshState>>) {
         let (snapshots, published) = watch::channel(None);
         let (state, told) = watch::channel(Arc::default());
-        (Outlets { snapshots, state }, published, told)
+        let weights = SharedWeights::default();
+        let outlets = Outlets {
+            snapshots,
+            state,
+            weights,
+        };
+        (outlets, published, told)
     }
 
     fn inlets(mesh: watch::Receiver<Option<Arc<Mesh>>>) -> Inlets {
@@ -135,7 +145,7 @@ mod tests {
     async fn a_mesh_is_published_once_and_again_only_when_proxies_would_notice() {
         let (outlets, mut published, told) = outlets();
         let metrics = Metrics::default();
-        let (mut builder, first) = (Builder::new(options()), mesh());
+        let (mut builder, first) = (Builder::new(options(), SharedWeights::default()), mesh());
         assert!(publish((&first, Instant::now()), &mut builder, &outlets, &metrics));
         assert!(published.borrow_and_update().is_some());
         assert_eq!(told.borrow().unready, ["minilm/v2"]);

@@ -17,6 +17,7 @@ use crate::source::folder::FolderSource;
 use crate::source::intake::Intake;
 use crate::status::writer::StatusWriter;
 use crate::status::{self, Book};
+use crate::weights::SharedWeights;
 use serde::Serialize;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -84,10 +85,12 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), ServeErr
     let (health, metrics, tasks) = (Health::default(), Metrics::default(), TaskTracker::new());
     let (intake, feeds) = Intake::new(config.layout.clone(), origin(&config), args.hold_for(), health.clone());
     let (snapshots, snapshot) = watch::channel(None);
+    let weights = SharedWeights::default();
     let (states, state) = watch::channel(Arc::default());
     let outlets = Outlets {
         snapshots,
         state: states,
+        weights: weights.clone(),
     };
     let drain = Drain::within(Duration::from_secs(args.drain_seconds));
     let mut ads = Ads::new(snapshot.clone(), stop.clone())
@@ -128,6 +131,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), ServeErr
         snapshot,
         state,
         secrets,
+        weights,
         nodes: ads.nodes(),
         metrics,
     };

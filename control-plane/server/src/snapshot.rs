@@ -1,6 +1,7 @@
 //! From the mesh to Envoy's configuration. Pure and deterministic: one mesh gives the same bytes on every replica and
-//! after every restart, in whatever order it came to be (once what has left it no longer lingers, see [`linger`], and but
-//! for memory that wavers, see [`readiness`]).
+//! after every restart, in whatever order it came to be (once what has left it no longer lingers, see [`linger`], for weights
+//! that have followed the same reports for a while, see `kilocard-weights`, and but for memory that wavers, see
+//! [`readiness`]).
 //! Resource versions are content hashes, so equal bytes are what keeps a restarted control plane from pushing everything
 //! again.
 //!
@@ -22,6 +23,7 @@ pub mod runtime;
 mod wire;
 
 use crate::model::{Mesh, Policies};
+use crate::weights::SharedWeights;
 use editions::{Editions, Parts};
 use filter::FilterModule;
 use kilocard_policy::config::MeshState;
@@ -56,6 +58,7 @@ pub struct BuildOptions {
 #[derive(Debug)]
 pub struct Builder {
     options: BuildOptions,
+    weights: SharedWeights,
     listener: ResourceSet,
     lingering: Lingering,
     pools: Known,
@@ -83,9 +86,10 @@ struct ByName {
 }
 
 impl Builder {
-    /// A builder that has built nothing.
-    pub fn new(options: BuildOptions) -> Self {
+    /// A builder that has built nothing; whoever shares the weights may look at them.
+    pub fn new(options: BuildOptions, weights: SharedWeights) -> Self {
         Self {
+            weights,
             listener: one(listener::build(&options)),
             options,
             lingering: Lingering::default(),
@@ -104,7 +108,11 @@ impl Builder {
 
     /// Everything that proxies are given.
     pub fn build(&mut self, mesh: &Mesh, now: Instant) -> Snapshot {
-        let placement = placement::place(mesh);
+        let placement = {
+            let mut weights = self.weights.lock();
+            weights.follow(mesh, now);
+            placement::place(mesh, &weights)
+        };
         let state = readiness::state(mesh, &placement, &self.state);
         if *self.state != state {
             self.state = Arc::new(state);
@@ -159,7 +167,8 @@ impl Builder {
 
     /// When to build again even if the mesh does not change.
     pub fn due(&self) -> Option<Instant> {
-        self.lingering.due()
+        let weights = self.weights.lock().due();
+        [self.lingering.due(), weights].into_iter().flatten().min()
     }
 }
 

@@ -1,155 +1,232 @@
-//! How much traffic a worker is expected to take, from its card and the card's free memory. Pure.
-//!
-//! `weight = round(card_prior × memory_factor)`, within `1..=1000`. The prior is relative capacity by card ([`cards`]);
-//! the factor falls smoothly from 1 at a quarter of the memory free to 0 at a twentieth, where a card is about to refuse
-//! work. Never zero: missing or bad telemetry is not missing capacity, and a worker that is really gone leaves etcd.
+//! The weights of the mesh's endpoints: what meshes say, told to the fleet of `kilocard-weights`, and the fleet's time.
 
-pub mod cards;
-
-use cards::Card;
+use crate::model::{Mesh, Policies, Worker};
+use kilocard_policy::config::Spec;
+use kilocard_registry::device::DeviceRecord;
 use kilocard_registry::report::WeightFactors;
-use kilocard_registry::worker::Telemetry;
+use kilocard_registry::worker::{ServedModel, Telemetry};
+use kilocard_weights::{Card, Fleet, Load, Params, Standing, Subject, Weighed};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-/// Heaviest endpoint. Envoy sums weights of a locality in 32 bits, so this leaves room for millions of endpoints.
-pub const MAX_WEIGHT: u32 = 1000;
+/// One fleet for whoever builds snapshots, which moves it on, and for reports, which only look.
+#[derive(Clone, Debug, Default)]
+pub struct SharedWeights(Arc<Mutex<Weights>>);
 
-/// Free fraction at and below which the factor is 0.
-const MEMORY_FLOOR: f64 = 0.05;
-/// Free fraction at and above which the factor is 1.
-const MEMORY_AMPLE: f64 = 0.25;
-/// The factor moves in steps of `1/MEMORY_STEPS`: each change of a weight makes Envoy rebuild its schedule, so noise in
-/// the telemetry must not become pushes.
-const MEMORY_STEPS: f64 = 20.0;
-
-/// A weight and where it comes from.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Weighed {
-    /// In `1..=MAX_WEIGHT`.
-    pub weight: u32,
-    /// The parts, for the report.
-    pub factors: WeightFactors,
-}
-
-/// The weight of a worker on `card`, whose state was last reported as `telemetry`.
-pub fn weigh(card: Card<'_>, telemetry: Option<&Telemetry>) -> Weighed {
-    let usable = telemetry.filter(|telemetry| is_coherent(telemetry));
-    let card_prior = card.prior(usable.map(|telemetry| telemetry.memory_total_bytes));
-    let memory_factor = usable.map_or(1.0, memory_factor);
-    let simulated = card.is_simulated() || telemetry.is_some_and(|telemetry| telemetry.simulated);
-    Weighed {
-        weight: to_weight(card_prior * memory_factor),
-        factors: WeightFactors {
-            card: card.name().to_owned(),
-            card_prior,
-            memory_factor,
-            simulated,
-        },
+impl SharedWeights {
+    /// The fleet, for as long as the guard lives.
+    pub fn lock(&self) -> MutexGuard<'_, Weights> {
+        // Nothing panics while it holds the lock; if it did, the fleet would still be whole.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Telemetry that contradicts itself is treated as none.
+/// The fleet, and of what it has been told.
+#[derive(Debug)]
+pub struct Weights {
+    fleet: Fleet,
+    told: BTreeMap<String, Told>,
+    policies: Arc<Policies>,
+    began: Instant,
+}
+
+/// What the fleet knows of a worker.
+#[derive(Debug)]
+struct Told {
+    worker: Arc<Worker>,
+    device: Option<Arc<DeviceRecord>>,
+}
+
+impl Default for Weights {
+    fn default() -> Self {
+        Self {
+            fleet: Fleet::default(),
+            told: BTreeMap::new(),
+            policies: Arc::default(),
+            began: Instant::now(),
+        }
+    }
+}
+
+impl Weights {
+    /// Tells the fleet what has changed in the mesh, and moves it on to `now`.
+    pub fn follow(&mut self, mesh: &Mesh, now: Instant) {
+        let at = self.at(now);
+        self.adopt(&mesh.policies);
+        let living = living(mesh);
+        let (fleet, told) = (&mut self.fleet, &mut self.told);
+        told.retain(|id, _| {
+            let stays = living.contains_key(id.as_str());
+            if !stays {
+                fleet.forget(id);
+            }
+            stays
+        });
+        for (id, worker) in living {
+            let device = worker.device.as_ref().and_then(|device| mesh.devices.get(device));
+            if told.get(id).is_some_and(|told| told.is(worker, device)) {
+                continue;
+            }
+            observe(fleet, worker, device.map(Arc::as_ref), at);
+            let now_told = Told {
+                worker: Arc::clone(worker),
+                device: device.cloned(),
+            };
+            told.insert(id.to_owned(), now_told);
+        }
+        self.fleet.tick(at);
+    }
+
+    /// Takes the constants of other policies, and then tells the fleet everything again.
+    fn adopt(&mut self, policies: &Arc<Policies>) {
+        if Arc::ptr_eq(&self.policies, policies) {
+            return;
+        }
+        self.policies = Arc::clone(policies);
+        let params = Params::compile(policies.values().filter_map(|policy| match policy.document.spec() {
+            Spec::Weights(weights) => Some(weights),
+            _ => None,
+        }));
+        if params != **self.fleet.params() {
+            self.fleet.set_params(Arc::new(params));
+            self.told.clear();
+        }
+    }
+
+    /// When to [`follow`](Self::follow) again even if the mesh does not change.
+    pub fn due(&self) -> Option<Instant> {
+        self.fleet.due().map(|due| self.began + due)
+    }
+
+    /// What proxies are told of an endpoint.
+    pub fn weighed(&self, served: &ServedModel, worker: &str) -> Option<Weighed> {
+        self.fleet.weighed(served, worker)
+    }
+
+    /// Why an endpoint weighs what it weighs.
+    pub fn explain(&self, served: &ServedModel, worker: &str, now: Instant) -> Option<WeightFactors> {
+        self.fleet.explain(served, worker, self.at(now))
+    }
+
+    /// Whether endpoints take requests, all of them.
+    pub fn standings(&self) -> impl Iterator<Item = Standing> {
+        self.fleet.standings()
+    }
+
+    /// What the endpoints of a version can bear and bear, by worker.
+    pub fn loads(&self, served: &ServedModel) -> impl Iterator<Item = (&str, Load)> {
+        self.fleet.loads(served)
+    }
+
+    fn at(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.began)
+    }
+}
+
+impl Told {
+    fn is(&self, worker: &Arc<Worker>, device: Option<&Arc<DeviceRecord>>) -> bool {
+        let same_device = match (&self.device, device) {
+            (Some(told), Some(device)) => Arc::ptr_eq(told, device),
+            (None, None) => true,
+            _ => false,
+        };
+        same_device && Arc::ptr_eq(&self.worker, worker)
+    }
+}
+
+fn observe(fleet: &mut Fleet, worker: &Worker, device: Option<&DeviceRecord>, at: Duration) {
+    let unlisted = worker.device.as_ref().map(ToString::to_string);
+    let card = match (device, &unlisted) {
+        (Some(device), _) => Card::Known {
+            device,
+            mig: worker.mig_profile.as_deref(),
+        },
+        (None, Some(id)) => Card::Unlisted(id),
+        (None, None) => Card::Cpu,
+    };
+    let subject = Subject {
+        card,
+        telemetry: worker.telemetry.as_ref(),
+        pools: &worker.models,
+    };
+    fleet.observe(&worker.id, &subject, at);
+}
+
+/// The workers that live and have not said that they leave, by id: of those with one address only the youngest, see [`Worker::created`].
+pub fn living(mesh: &Mesh) -> BTreeMap<&str, &Arc<Worker>> {
+    let mut youngest: BTreeMap<SocketAddr, &Arc<Worker>> = BTreeMap::new();
+    for worker in mesh.workers.values().filter(|worker| !worker.draining) {
+        let place = youngest.entry(worker.address).or_insert(worker);
+        if (worker.created, &worker.id) > (place.created, &place.id) {
+            *place = worker;
+        }
+    }
+    youngest
+        .into_values()
+        .map(|worker| (worker.id.as_str(), worker))
+        .collect()
+}
+
+/// Telemetry whose memory contradicts itself is treated as having none.
 pub(crate) fn is_coherent(telemetry: &Telemetry) -> bool {
     telemetry.memory_total_bytes > 0 && telemetry.memory_free_bytes <= telemetry.memory_total_bytes
-}
-
-fn memory_factor(telemetry: &Telemetry) -> f64 {
-    // Exact enough: both are below 2^53 for any memory there is.
-    let free = telemetry.memory_free_bytes as f64 / telemetry.memory_total_bytes as f64;
-    (smoothstep(free, MEMORY_FLOOR, MEMORY_AMPLE) * MEMORY_STEPS).round() / MEMORY_STEPS
-}
-
-/// 0 up to `low`, 1 from `high`, the cubic `3x² − 2x³` in between.
-fn smoothstep(value: f64, low: f64, high: f64) -> f64 {
-    let x = ((value - low) / (high - low)).clamp(0.0, 1.0);
-    x * x * (3.0 - 2.0 * x)
-}
-
-fn to_weight(capacity: f64) -> u32 {
-    // Within 1..=1000 after the clamp, so the cast cannot truncate.
-    capacity.round().clamp(1.0, f64::from(MAX_WEIGHT)) as u32
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kilocard_registry::device::DeviceRecord;
-    use proptest::prelude::*;
+    use crate::snapshot::tests::{mesh, policies};
+    use kilocard_registry::telemetry::XidEvent;
+    use serde_json::json;
 
-    fn device(model: &str, memory_gb: f64) -> DeviceRecord {
-        DeviceRecord {
-            model: model.to_owned(),
-            memory_gb,
-            arch: None,
-            nvlink: false,
-            zone: None,
-            rack: None,
-            simulated: false,
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn served() -> ServedModel {
+        ServedModel {
+            model: "minilm".into(),
+            version: "v1".into(),
         }
     }
 
-    fn telemetry(total: u64, free: u64) -> Telemetry {
-        Telemetry {
-            simulated: false,
-            memory_total_bytes: total,
-            memory_free_bytes: free,
+    fn weight(weights: &Weights, worker: &str) -> u32 {
+        weights.weighed(&served(), worker).unwrap().weight
+    }
+
+    #[test]
+    fn a_policy_that_comes_into_force_changes_the_weights_of_workers_that_did_not_change() {
+        let (mut weights, mut mesh, now) = (Weights::default(), mesh(), Instant::now());
+        weights.follow(&mesh, now);
+        assert_eq!(weight(&weights, "a"), 400);
+        let cards = json!({
+            "api_version": "kilocard/v1", "kind": "WeightPolicy", "metadata": {"name": "w"},
+            "spec": {"cards": [{"product": "H100", "capacity": 300}]},
+        });
+        mesh.policies = policies(&[cards]);
+        let mut then = now;
+        for _ in 0..30 {
+            then += SECOND;
+            weights.follow(&mesh, then);
         }
-    }
-
-    fn weight(model: &str, telemetry: Option<&Telemetry>) -> u32 {
-        weigh(Card::Known(&device(model, 80.0)), telemetry).weight
+        assert_eq!(weight(&weights, "a"), 300);
     }
 
     #[test]
-    fn hopper_ampere_and_volta_weigh_four_to_two_to_one() {
-        let weights =
-            ["NVIDIA H100 80GB HBM3", "NVIDIA A100-SXM4-80GB", "Tesla V100-SXM2-16GB"].map(|m| weight(m, None));
-        assert_eq!(weights, [400, 200, 100]);
-    }
-
-    #[test]
-    fn memory_counts_only_below_a_quarter_free() {
-        assert_eq!(weight("H100", Some(&telemetry(100, 25))), 400);
-        assert_eq!(weight("H100", Some(&telemetry(100, 15))), 200);
-        assert_eq!(weight("H100", Some(&telemetry(100, 5))), 1);
-    }
-
-    #[test]
-    fn telemetry_that_contradicts_itself_is_ignored() {
-        assert_eq!(weight("H100", Some(&telemetry(0, 0))), 400);
-        assert_eq!(weight("H100", Some(&telemetry(10, 11))), 400);
-    }
-
-    #[test]
-    fn simulated_cards_and_simulated_telemetry_are_labelled() {
-        let mut simulated = device("H100", 80.0);
-        simulated.simulated = true;
-        assert!(weigh(Card::Known(&simulated), None).factors.simulated);
-        let reading = Telemetry {
-            simulated: true,
-            ..telemetry(2, 1)
-        };
-        assert!(weigh(Card::Cpu, Some(&reading)).factors.simulated);
-        assert!(!weigh(Card::Cpu, None).factors.simulated);
-    }
-
-    proptest! {
-        #[test]
-        fn a_weight_is_bounded_never_zero_and_explained_by_its_factors(
-            model in "[A-Za-z0-9 -]{1,20}", memory in 0.1f64..1e6, total in any::<u64>(), free in any::<u64>(),
-        ) {
-            let device = device(&model, memory);
-            for card in [Card::Known(&device), Card::Unlisted("n/0"), Card::Cpu] {
-                let Weighed { weight, factors } = weigh(card, Some(&telemetry(total, free)));
-                prop_assert!((1..=MAX_WEIGHT).contains(&weight));
-                prop_assert!((0.0..=1.0).contains(&factors.memory_factor));
-                prop_assert_eq!(weight, to_weight(factors.card_prior * factors.memory_factor));
-            }
-        }
-
-        #[test]
-        fn more_free_memory_never_weighs_less(total in 1u64..1 << 40, a in 0.0f64..=1.0, b in 0.0f64..=1.0) {
-            let weight = |fraction: f64| weight("A100", Some(&telemetry(total, (fraction * total as f64) as u64)));
-            prop_assert!(weight(a.min(b)) <= weight(a.max(b)));
-        }
+    fn a_worker_that_has_gone_is_forgotten_and_one_with_a_fault_is_counted() {
+        let (mut weights, mut mesh, now) = (Weights::default(), mesh(), Instant::now());
+        weights.follow(&mesh, now);
+        let worker = Arc::make_mut(Arc::make_mut(&mut mesh.workers).get_mut("b").unwrap());
+        worker.telemetry.as_mut().unwrap().gpu.xids = vec![XidEvent { code: 79, at_ms: 0 }];
+        weights.follow(&mesh, now + SECOND);
+        let drained = |standing: &Standing| matches!(standing, Standing::Drained(_));
+        assert_eq!(
+            weights.standings().filter(drained).count(),
+            1,
+            "alone in the pool of other/v9 it is held"
+        );
+        Arc::make_mut(&mut mesh.workers).remove("b");
+        weights.follow(&mesh, now + SECOND);
+        assert_eq!(weights.weighed(&served(), "b"), None);
     }
 }

@@ -28,6 +28,7 @@ mod unique_keys;
 mod validation_policy;
 mod violation;
 mod weight;
+mod weight_policy;
 mod word;
 
 pub use cohorts::{BucketRange, BucketRanges, Cohorts, NotRanges};
@@ -59,3 +60,7 @@ pub use validation_policy::{
 pub use violation::Violation;
 pub(crate) use violation::Violations;
 pub use weight::Weight;
+pub use weight_policy::{
+    CapacityConstants, CardCapacity, FaultConstants, LinkConstants, LoadConstants, MemoryConstants,
+    PublicationConstants, SlowStartConstants, SmoothingConstants, StalenessConstants, ThermalConstants, WeightPolicy,
+};

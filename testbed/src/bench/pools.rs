@@ -162,7 +162,7 @@ async fn register(testbed: &mut Testbed, workers: &[SimulatedWorker]) -> Result<
             device: None,
             models: served.to_vec(),
             telemetry: None,
-            draining: false,
+            ..WorkerRecord::default()
         };
         etcd.put(layout.key(&Key::Worker(id)), serde_json::to_vec(&record)?, None)
             .await?;

@@ -6,7 +6,8 @@ use crate::starter;
 use anyhow::Result;
 use serde_json::Value;
 
-/// Responses carry the decision record, and a rule of one's own comes on top of the built-in checks.
+/// Responses carry the decision record, a rule of one's own comes on top of the built-in checks, and workers that come back
+/// have their whole share soon.
 const RULES: &str = "api_version: kilocard/v1
 kind: MeshPolicy
 metadata: {name: mesh}
@@ -19,6 +20,12 @@ metadata: {name: edge}
 spec:
   rules:
     - {name: known-team, header: x-team, one_of: [search, ads]}
+---
+api_version: kilocard/v1
+kind: WeightPolicy
+metadata: {name: demo}
+spec:
+  slow_start: {over_ms: 3000}
 ";
 
 pub(super) async fn run(report: &mut Report) -> Result<Testbed> {

@@ -2,8 +2,10 @@
 
 use super::Report;
 use crate::harness::Testbed;
+use crate::poll::{self, DEADLINE};
 use crate::tally;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
+use kilocard_registry::report::MeshReport;
 
 const CALLS: usize = 1000;
 /// One request at a time: Envoy's least-request balancing also looks at what is under way, and under load leans from the
@@ -11,7 +13,7 @@ const CALLS: usize = 1000;
 const LANES: usize = 1;
 
 pub(super) async fn run(testbed: &mut Testbed, report: &mut Report) -> Result<()> {
-    let status = testbed.status().await?;
+    let status = at_rest(testbed).await?;
     let cluster = status
         .clusters
         .iter()
@@ -61,4 +63,19 @@ pub(super) async fn run(testbed: &mut Testbed, report: &mut Report) -> Result<()
         );
     }
     Ok(())
+}
+
+/// Once no weight is under way any more: workers of the step before have come back, and come back slowly.
+async fn at_rest(testbed: &Testbed) -> Result<MeshReport> {
+    poll::until("the weights to rest", DEADLINE, async || {
+        let status = testbed.status().await?;
+        for endpoint in status.clusters.iter().flat_map(|cluster| &cluster.endpoints) {
+            let factors = &endpoint.factors;
+            let rests = factors.slow_start.is_none() && (factors.smoothed / factors.target - 1.0).abs() < 0.01;
+            let published = (f64::from(endpoint.weight) / factors.target - 1.0).abs() < 0.06;
+            ensure!(rests && published, "{endpoint:?}");
+        }
+        Ok(status)
+    })
+    .await
 }

@@ -5,6 +5,7 @@ use crate::poll::{self, DEADLINE};
 use crate::process::{GRACE, Process};
 use anyhow::{Context, Result};
 use kilocard_registry::device::DeviceRecord;
+use kilocard_registry::telemetry::{GpuReading, RdmaReading, ServingHealth};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
@@ -62,6 +63,15 @@ pub struct SimulatedGpu {
     pub device: DeviceRecord,
     /// Memory that is free, bytes.
     pub memory_free_bytes: u64,
+    /// What NVML would say.
+    #[serde(default)]
+    pub gpu: GpuReading,
+    /// What the RDMA ports would be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rdma: Option<RdmaReading>,
+    /// What the health service would say in the load report.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub health: Option<ServingHealth>,
 }
 
 impl SimulatedGpu {
@@ -74,13 +84,16 @@ impl SimulatedGpu {
             arch: Some(arch.to_owned()),
             nvlink: true,
             zone: Some("zone-a".to_owned()),
-            rack: None,
             simulated: true,
+            ..DeviceRecord::default()
         };
         Self {
             pci: pci.to_owned(),
             device,
             memory_free_bytes: (memory_gb << 30) / 4 * 3,
+            gpu: GpuReading::default(),
+            rdma: None,
+            health: None,
         }
     }
 
@@ -107,6 +120,7 @@ pub struct Worker {
     spec: WorkerSpec,
     process: Option<Process>,
     file: PathBuf,
+    gpu_file: PathBuf,
     endpoints: Option<Endpoints>,
 }
 
@@ -126,16 +140,17 @@ impl Worker {
             .args(["--drain-delay-ms", &spec.drain_delay.as_millis().to_string()])
             .arg("--endpoints-file")
             .arg(&file);
+        let gpu_file = dir.join(format!("{}.gpu.json", spec.id));
         if let Some(gpu) = &spec.gpu {
-            let path = dir.join(format!("{}.gpu.json", spec.id));
-            std::fs::write(&path, serde_json::to_vec_pretty(gpu)?)?;
-            command.arg("--simulated-gpu").arg(path);
+            write_gpu(&gpu_file, gpu)?;
+            command.arg("--simulated-gpu").arg(&gpu_file);
         }
         let process = Process::start(&spec.id, command, &dir.join(format!("{}.log", spec.id)))?;
         Ok(Self {
             spec,
             process: Some(process),
             file,
+            gpu_file,
             endpoints: None,
         })
     }
@@ -144,6 +159,14 @@ impl Worker {
         let process = self.process.as_mut().context("the worker does not run")?;
         self.endpoints = Some(read_endpoints(process, &self.file).await?);
         Ok(())
+    }
+
+    /// Changes its simulated card from now on.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn set_gpu(&self, gpu: &SimulatedGpu) -> Result<()> {
+        write_gpu(&self.gpu_file, gpu)
     }
 
     /// What it was started as.
@@ -196,6 +219,13 @@ impl Worker {
     pub fn process_mut(&mut self) -> Option<&mut Process> {
         self.process.as_mut()
     }
+}
+
+/// The worker never reads half of it: it is written beside and renamed.
+fn write_gpu(path: &Path, gpu: &SimulatedGpu) -> Result<()> {
+    let beside = path.with_extension("new");
+    std::fs::write(&beside, serde_json::to_vec_pretty(gpu)?)?;
+    Ok(std::fs::rename(beside, path)?)
 }
 
 /// Waits for the file in which a server tells its addresses.

@@ -74,6 +74,12 @@ pub struct ServeArgs {
     /// JSON file with a GPU to pretend to have, labelled as simulated; read again when it changes
     #[arg(long, value_name = "FILE")]
     pub simulated_gpu: Option<PathBuf>,
+    /// The slice of that GPU that this worker computes on, if it is cut (MIG): its profile, for example 3g.40gb
+    #[arg(long, value_name = "PROFILE", requires = "gpu_pci")]
+    pub mig_profile: Option<String>,
+    /// Most time between two load reports, in milliseconds; proxies' weights forget a report that is three times as old
+    #[arg(long, default_value_t = 5000, value_parser = clap::value_parser!(u32).range(500..=60_000))]
+    pub report_interval_ms: u32,
     /// Seconds after which a worker that died is forgotten
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=3600))]
     pub lease_ttl_s: u16,

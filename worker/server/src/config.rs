@@ -53,6 +53,10 @@ pub struct RegistrationConfig {
     pub lease_ttl: Duration,
     /// The GPU it computes on, if any.
     pub gpu: Option<Gpu>,
+    /// The slice of it, if it is cut.
+    pub mig_profile: Option<String>,
+    /// Most time between two load reports.
+    pub report_interval: Duration,
 }
 
 /// The GPU that a worker computes on.
@@ -61,7 +65,7 @@ pub enum Gpu {
     /// By its PCI address; what card that is stands in the inventory, which the operator keeps.
     Inventoried(String),
     /// One to pretend to have, and the file that says so.
-    Simulated(PathBuf, SimulatedGpu),
+    Simulated(PathBuf, Box<SimulatedGpu>),
 }
 
 impl Gpu {
@@ -171,7 +175,7 @@ fn registration(args: &ServeArgs, node: String) -> Result<RegistrationConfig, Co
     let gpu = match (&args.gpu_pci, &args.simulated_gpu) {
         (Some(pci), _) if !is_pci_address(pci) => return Err(ConfigError::GpuPci(pci.clone())),
         (Some(pci), _) => Some(Gpu::Inventoried(pci.clone())),
-        (None, Some(path)) => Some(Gpu::Simulated(path.clone(), SimulatedGpu::read(path)?)),
+        (None, Some(path)) => Some(Gpu::Simulated(path.clone(), Box::new(SimulatedGpu::read(path)?))),
         (None, None) => None,
     };
     Ok(RegistrationConfig {
@@ -179,6 +183,8 @@ fn registration(args: &ServeArgs, node: String) -> Result<RegistrationConfig, Co
         advertise: args.advertise,
         node,
         lease_ttl: Duration::from_secs(args.lease_ttl_s.into()),
+        mig_profile: args.mig_profile.clone(),
+        report_interval: Duration::from_millis(args.report_interval_ms.into()),
         gpu,
     })
 }

@@ -11,6 +11,8 @@ mod deadline;
 pub mod endpoints;
 #[cfg(test)]
 mod fixture;
+pub mod load_report;
+pub mod meter;
 pub mod metrics;
 pub mod models;
 mod quote;

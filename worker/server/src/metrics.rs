@@ -1,6 +1,6 @@
 //! Prometheus metrics, `kilocard_worker_*`.
 
-use crate::models::Models;
+use crate::{meter::Meter, models::Models};
 use kilocard_engine::{embedder::BatchReport, repository::VersionId};
 use prometheus_client::{
     encoding::{EncodeLabelSet, text},
@@ -37,6 +37,7 @@ pub struct Metrics {
     padded_tokens: Family<VersionLabels, Counter>,
     queue_depth: Family<VersionLabels, Gauge>,
     registered: Gauge,
+    meter: Meter,
 }
 
 /// 1 ms to 16 s, doubling.
@@ -62,6 +63,7 @@ impl Default for Metrics {
             padded_tokens: Family::default(),
             queue_depth: Family::default(),
             registered: Gauge::default(),
+            meter: Meter::default(),
         };
         let registry = &mut metrics.registry;
         registry.register(
@@ -110,6 +112,7 @@ impl Default for Metrics {
 impl Metrics {
     /// A request ended. `id` is `None` when it named nothing that is served: what callers make up must not become labels.
     pub fn request(&self, id: Option<&VersionId>, status: tonic::Code, took: Duration) {
+        self.meter.ended(status);
         let labels = id.map_or_else(VersionLabels::unknown, VersionLabels::of);
         self.request_seconds.get_or_create(&labels).observe(took.as_secs_f64());
         let VersionLabels { model, version } = labels;
@@ -128,8 +131,14 @@ impl Metrics {
         self.shadow_requests.get_or_create(&labels).inc();
     }
 
+    /// What the load report is made of.
+    pub fn meter(&self) -> &Meter {
+        &self.meter
+    }
+
     /// A batch ended.
     pub fn batch(&self, id: &VersionId, report: &BatchReport) {
+        self.meter.computed(report.tokens, report.compute);
         let labels = VersionLabels::of(id);
         self.batch_rows.get_or_create(&labels).observe(report.rows as f64);
         self.inference_seconds

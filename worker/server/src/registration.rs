@@ -25,8 +25,9 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// The least time between two writes of the records: etcd is no place for a stream of telemetry.
-const WRITE_INTERVAL: Duration = Duration::from_secs(1);
+/// The least time between two writes of the records. How often there is something to write is for those to say who change
+/// the records (`load_report`); this only keeps what comes in a burst together.
+const WRITE_INTERVAL: Duration = Duration::from_millis(100);
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LAST_RETRY: Duration = Duration::from_secs(3);
 
@@ -66,8 +67,8 @@ pub struct Registration {
 }
 
 impl Registration {
-    /// Registers in the background, and again whenever that is lost. What the channel holds is what is written, at most
-    /// once a second.
+    /// Registers in the background, and again whenever that is lost. What the channel holds is what is written, at
+    /// most ten times a second.
     pub fn start(
         etcd: EtcdArgs,
         layout: Layout,
@@ -339,10 +340,7 @@ mod tests {
             id: "w-1".to_owned(),
             address: address.to_owned(),
             node: "n1".to_owned(),
-            device: None,
-            models: Vec::new(),
-            telemetry: None,
-            draining: false,
+            ..WorkerRecord::default()
         }
     }
 

@@ -105,6 +105,7 @@ impl InferenceService {
         began: Instant,
     ) -> Result<oip::ModelInferResponse, Status> {
         let arrived = Instant::now();
+        let _in_flight = self.metrics.meter().enter();
         let origin = Origin::of(metadata);
         // A copy goes to another version than the one that its original may name.
         let version = if origin.is_shadow { "" } else { &request.model_version };

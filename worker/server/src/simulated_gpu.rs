@@ -1,7 +1,10 @@
 //! A GPU that is not there: declared in a file, so that a mesh can be tried on machines without GPUs. Everything made
 //! from it says that it is simulated.
 
-use kilocard_registry::{device::DeviceRecord, worker::Telemetry};
+use kilocard_registry::{
+    device::DeviceRecord,
+    telemetry::{EngineLoad, GpuReading, RdmaReading, ServingHealth, Telemetry},
+};
 use serde::Deserialize;
 use std::{
     fs, io,
@@ -20,6 +23,21 @@ pub struct SimulatedGpu {
     pub device: DeviceRecord,
     /// Free memory.
     pub memory_free_bytes: u64,
+    /// The profile of the slice that is pretended to be used, of a card that is cut (MIG).
+    #[serde(default)]
+    pub mig_profile: Option<String>,
+    /// What the health service is pretended to say in the load report.
+    #[serde(default)]
+    pub health: Option<ServingHealth>,
+    /// What NVML is pretended to say.
+    #[serde(default)]
+    pub gpu: GpuReading,
+    /// What the RDMA ports are pretended to be.
+    #[serde(default)]
+    pub rdma: Option<RdmaReading>,
+    /// What goes before the engine's own numbers; those that are absent are measured.
+    #[serde(default)]
+    pub engine: EngineLoad,
 }
 
 /// Why the file cannot be used.
@@ -98,12 +116,27 @@ impl SimulatedGpu {
         (self.device.memory_gb * GIB) as u64
     }
 
-    /// Its state, as a worker's record tells it.
-    pub fn telemetry(&self) -> Telemetry {
+    /// A load report with what the card is pretended to say, on top of what the engine really says.
+    pub fn report(&self, measured: Telemetry) -> Telemetry {
+        let (told, real) = (self.engine.clone(), measured.engine);
         Telemetry {
             simulated: true,
             memory_total_bytes: self.memory_total_bytes(),
             memory_free_bytes: self.memory_free_bytes,
+            health: self.health.or(measured.health),
+            gpu: self.gpu.clone(),
+            rdma: self.rdma.clone(),
+            engine: EngineLoad {
+                kv_total_blocks: told.kv_total_blocks.or(real.kv_total_blocks),
+                kv_free_blocks: told.kv_free_blocks.or(real.kv_free_blocks),
+                queue: told.queue.or(real.queue),
+                in_flight: told.in_flight.or(real.in_flight),
+                tokens_per_second: told.tokens_per_second.or(real.tokens_per_second),
+                busy_fraction: told.busy_fraction.or(real.busy_fraction),
+                error_rate: told.error_rate.or(real.error_rate),
+                tensor_parallel: told.tensor_parallel.or(real.tensor_parallel),
+            },
+            ..measured
         }
     }
 }
@@ -131,16 +164,21 @@ mod tests {
     fn a_simulated_gpu_is_always_labelled_so() {
         let gpu = read(
             r#"{"pci": "0000:3b:00.0", "device": {"model": "NVIDIA L4", "memory_gb": 24, "simulated": false},
-                "memory_free_bytes": 1000}"#,
+                "memory_free_bytes": 1000, "engine": {"queue": 9}, "gpu": {"xids": [{"code": 79}]}}"#,
         )
         .unwrap();
         assert!(gpu.device.simulated);
-        let expected = Telemetry {
-            simulated: true,
-            memory_total_bytes: 24 << 30,
-            memory_free_bytes: 1000,
-        };
-        assert_eq!(gpu.telemetry(), expected);
+        let mut measured = Telemetry::default();
+        (measured.engine.queue, measured.engine.in_flight) = (Some(3.0), Some(4.0));
+        let report = gpu.report(measured);
+        assert!(report.simulated);
+        assert_eq!((report.memory_total_bytes, report.memory_free_bytes), (24 << 30, 1000));
+        assert_eq!(
+            (report.engine.queue, report.engine.in_flight),
+            (Some(9.0), Some(4.0)),
+            "the engine's own is real"
+        );
+        assert_eq!(report.gpu.xids[0].code, 79);
     }
 
     #[test]

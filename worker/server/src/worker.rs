@@ -7,18 +7,18 @@ use crate::{
     admin::{self, Admin},
     config::{Config, Gpu, RegistrationConfig},
     endpoints::{self, Endpoints},
+    load_report::{CardSource, Reporter},
     metrics::Metrics,
     models::{LoadOptions, Models, ModelsError},
     registration::{Records, Registration},
     service::InferenceService,
-    simulated_gpu::SimulatedGpu,
 };
 use kilocard_engine::repository::Repository;
 use kilocard_proto::inference::grpc_inference_service_server::GrpcInferenceServiceServer;
 use kilocard_registry::{
     keepalive,
     layout::{DeviceId, InvalidPrefix},
-    worker::{Telemetry, WorkerRecord},
+    worker::WorkerRecord,
 };
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle, time::timeout};
@@ -40,10 +40,6 @@ const MAX_HEADER_BYTES: u32 = 256 << 10;
 const MAX_RESETS: usize = 10_000;
 /// How long etcd has to let this worker go; it must not hold up the end, and the lease runs out by itself.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
-/// How often a simulated GPU's file is looked at.
-const SIMULATION_INTERVAL: Duration = Duration::from_millis(500);
-/// The share of a card's memory that must change for its record to be written again.
-const SIGNIFICANT_SHARE: u64 = 100;
 /// Names in the health service: the whole server, and the service.
 const HEALTH_NAMES: [&str; 2] = ["", "inference.GRPCInferenceService"];
 
@@ -179,8 +175,7 @@ impl Worker {
                 registration,
                 config.id,
                 grpc_address,
-                &models,
-                metrics,
+                (&models, metrics),
                 &worker.draining,
             )?);
         }
@@ -273,41 +268,44 @@ async fn set_health(health: &HealthReporter, status: ServingStatus) {
     }
 }
 
+/// Registers, and keeps the load report in the record up to date.
 fn register(
     config: RegistrationConfig,
     id: String,
     bound: SocketAddr,
-    models: &Models,
-    metrics: Arc<Metrics>,
+    served: (&Arc<Models>, Arc<Metrics>),
     ended: &CancellationToken,
 ) -> Result<Registration, WorkerError> {
     let layout = config.etcd.layout()?;
+    let (models, metrics) = served;
+    let pci = config.gpu.as_ref().map(|gpu| gpu.pci().to_owned());
     let simulated = match &config.gpu {
         Some(Gpu::Simulated(_, gpu)) => Some(gpu),
         Some(Gpu::Inventoried(_)) | None => None,
     };
+    let device = simulated.map(|gpu| {
+        let (node, pci) = (config.node.clone(), gpu.pci.clone());
+        (DeviceId { node, pci }, gpu.device.clone())
+    });
+    let mig_profile = simulated.and_then(|gpu| gpu.mig_profile.clone()).or(config.mig_profile);
+    let card = match config.gpu {
+        None => CardSource::None,
+        Some(Gpu::Inventoried(pci)) => CardSource::nvml(&pci),
+        Some(Gpu::Simulated(path, gpu)) => CardSource::Simulated { path, gpu },
+    };
+    let mut reporter = Reporter::new(metrics.clone(), models.clone(), card, config.report_interval);
     let worker = WorkerRecord {
         id,
         address: config.advertise.unwrap_or(bound).to_string(),
         node: config.node.clone(),
-        device: config.gpu.as_ref().map(|gpu| gpu.pci().to_owned()),
+        device: pci,
+        mig_profile,
         models: models.served(),
-        telemetry: simulated.map(SimulatedGpu::telemetry),
+        telemetry: Some(reporter.first()),
         draining: false,
     };
-    let device = simulated.map(|gpu| {
-        (
-            DeviceId {
-                node: config.node.clone(),
-                pci: gpu.pci.clone(),
-            },
-            gpu.device.clone(),
-        )
-    });
     let (sender, receiver) = watch::channel(Records { worker, device });
-    if let Some(Gpu::Simulated(path, _)) = config.gpu {
-        tokio::spawn(ended.clone().run_until_cancelled_owned(follow_simulation(path, sender)));
-    }
+    tokio::spawn(ended.clone().run_until_cancelled_owned(reporter.run(sender)));
     Ok(Registration::start(
         config.etcd,
         layout,
@@ -315,49 +313,6 @@ fn register(
         receiver,
         metrics,
     ))
-}
-
-/// Carries changes of the simulated GPU's file into the records. The PCI address stays: a worker does not change cards.
-async fn follow_simulation(path: PathBuf, records: watch::Sender<Records>) {
-    let mut last_error = String::new();
-    loop {
-        tokio::time::sleep(SIMULATION_INTERVAL).await;
-        let gpu = match SimulatedGpu::read(&path) {
-            Ok(gpu) => gpu,
-            Err(error) => {
-                let error = error.to_string();
-                if error != last_error {
-                    tracing::warn!(%error, "the simulated GPU stays as it was");
-                    last_error = error;
-                }
-                continue;
-            }
-        };
-        last_error.clear();
-        records.send_if_modified(|records| {
-            let telemetry = gpu.telemetry();
-            let significant = records
-                .worker
-                .telemetry
-                .as_ref()
-                .is_none_or(|old| is_significant(old, &telemetry));
-            let device = records.device.as_mut().filter(|(_, old)| *old != gpu.device);
-            let changed = significant || device.is_some();
-            if let Some((_, old)) = device {
-                *old = gpu.device;
-            }
-            if changed {
-                records.worker.telemetry = Some(telemetry);
-            }
-            changed
-        });
-    }
-}
-
-fn is_significant(old: &Telemetry, new: &Telemetry) -> bool {
-    old.simulated != new.simulated
-        || old.memory_total_bytes != new.memory_total_bytes
-        || old.memory_free_bytes.abs_diff(new.memory_free_bytes) >= (new.memory_total_bytes / SIGNIFICANT_SHARE).max(1)
 }
 
 #[cfg(test)]

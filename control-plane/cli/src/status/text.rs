@@ -123,13 +123,34 @@ fn pools(text: &mut String, clusters: &[ClusterReport]) {
     }
 }
 
+/// `NVIDIA H100: 400 × memory 0.50 (15 % of the memory free) → 200; DRAINED, xid_fatal: …`.
 fn why(endpoint: &EndpointReport) -> String {
     let factors = &endpoint.factors;
     let simulated = if factors.simulated { " (simulated)" } else { "" };
-    format!(
-        "{}{simulated}: prior {} × memory {:.2}",
-        factors.card, factors.card_prior, factors.memory_factor
-    )
+    let mut text = format!("{}{simulated}: {:.0}", factors.card, factors.capacity);
+    for factor in factors.factors.iter().filter(|factor| factor.value < 1.0) {
+        let _ = write!(text, " × {} {:.2}", factor.name, factor.value);
+        if !factor.reason.is_empty() {
+            let _ = write!(text, " ({})", factor.reason);
+        }
+    }
+    if let Some(done) = factors.slow_start {
+        let _ = write!(text, " × slow start {done:.2}");
+    }
+    if factors.telemetry_stale {
+        text.push_str("; its report is overdue, so it goes to the prior");
+    }
+    for (what, drain) in [("DRAINED", &factors.drained), ("held although", &factors.held)] {
+        if let Some(drain) = drain {
+            let seconds = drain.since_ms / 1000;
+            let _ = write!(
+                text,
+                "; {what} {}, {}, for {seconds} s; returns {}",
+                drain.code, drain.text, drain.returns
+            );
+        }
+    }
+    text
 }
 
 fn nodes(text: &mut String, nodes: &[NodeReport]) {
@@ -205,9 +226,11 @@ mod tests {
             ],
             "clusters": [{"model": "minilm", "version": "v1", "endpoints": [
                 {"worker": "w1", "address": "127.0.0.1:1", "weight": 75,
-                 "factors": {"card": "NVIDIA H100", "card_prior": 100.0, "memory_factor": 0.75, "simulated": true}},
+                 "factors": {"card": "NVIDIA H100", "card_prior": 100.0, "capacity": 100.0, "simulated": true,
+                             "factors": [{"name": "memory", "value": 0.75, "reason": "18 % of the memory free"}]}},
                 {"worker": "w2", "address": "127.0.0.1:2", "weight": 25,
-                 "factors": {"card": "cpu", "card_prior": 25.0, "memory_factor": 1.0, "simulated": false}},
+                 "factors": {"card": "cpu", "card_prior": 25.0, "capacity": 25.0, "simulated": false, "drained":
+                             {"code": "not_serving", "text": "it says so", "since_ms": 9999, "returns": "soon"}}},
             ]}, {"model": "minilm", "version": "v2", "endpoints": []}],
             "rejected_records": [{"key": "/kilocard/v1/workers/x", "reason": "is not JSON"}],
             "nodes": [{"id": "envoy-1", "protocol": "delta", "types": [
@@ -228,8 +251,8 @@ mod tests {
             "control plane 0.1.0: etcd connected, revision 42, snapshot abc",
             "REJECTED  revision 8",
             "RoutingPolicy/minilm: spec.model: is missing",
-            "75.0%  NVIDIA H100 (simulated): prior 100 × memory 0.75",
-            "25.0%  cpu: prior 25 × memory 1.00",
+            "75.0%  NVIDIA H100 (simulated): 100 × memory 0.75 (18 % of the memory free)",
+            "25.0%  cpu: 25; DRAINED not_serving, it says so, for 9 s; returns soon",
             "minilm/v2      NO ENDPOINT",
             "Cluster             ACK 7 (a newer version is under way)",
             "NACK of version 7, keeps version 6: no such cluster",

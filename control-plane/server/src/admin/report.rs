@@ -6,12 +6,14 @@ use crate::snapshot::placement::place;
 use crate::snapshot::pool::Pools;
 use crate::snapshot::proxyless;
 use crate::source::Health;
+use crate::weights::{SharedWeights, Weights};
 use kilocard_policy::config::MeshState;
 use kilocard_registry::report::{
     ClusterReport, ControlPlaneReport, ElectionReport, EndpointReport, FilterStateReport, MeshReport, NodeReport,
     PolicyReport, ProxylessReport, RejectedRecord, SourceReport,
 };
 use std::sync::Arc;
+use std::time::Instant;
 
 /// What proxies were given last.
 #[derive(Clone, Debug, Default)]
@@ -22,16 +24,18 @@ pub struct Given {
     pub state: Arc<MeshState>,
     /// The secrets.
     pub secrets: Arc<Secrets>,
+    /// What endpoints weigh and why.
+    pub weights: SharedWeights,
 }
 
 /// The report as of now.
-pub fn report(mesh: &Mesh, health: &Health, given: Given, nodes: Vec<NodeReport>) -> MeshReport {
+pub fn report(mesh: &Mesh, health: &Health, given: &Given, nodes: Vec<NodeReport>) -> MeshReport {
     MeshReport {
         control_plane: ControlPlaneReport {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             etcd_connected: health.is_connected(),
             etcd_revision: health.revision.get(),
-            snapshot_version: given.snapshot_version,
+            snapshot_version: given.snapshot_version.clone(),
             source: SourceReport::default(),
             election: ElectionReport::default(),
         },
@@ -40,7 +44,7 @@ pub fn report(mesh: &Mesh, health: &Health, given: Given, nodes: Vec<NodeReport>
             saturated: given.state.saturated.clone(),
         },
         policies: policies(mesh),
-        clusters: clusters(mesh),
+        clusters: clusters(mesh, &given.weights.lock()),
         rejected_records: mesh
             .rejected
             .iter()
@@ -69,23 +73,24 @@ fn policies(mesh: &Mesh) -> Vec<PolicyReport> {
         .collect()
 }
 
-fn clusters(mesh: &Mesh) -> Vec<ClusterReport> {
-    let (placement, pools) = (place(mesh).into_iter(), Pools::of(&mesh.policies));
+fn clusters(mesh: &Mesh, weights: &Weights) -> Vec<ClusterReport> {
+    let (placement, now) = (place(mesh, weights).into_iter(), Instant::now());
+    let pools = Pools::of(&mesh.policies);
     placement
         .map(|(served, placed)| ClusterReport {
             pools: pools.names(&served.model),
-            model: served.model,
-            version: served.version,
             endpoints: placed
                 .into_iter()
                 .map(|(worker, placed)| EndpointReport {
-                    worker,
                     address: placed.address.to_string(),
                     weight: placed.weighed.weight,
-                    factors: placed.weighed.factors,
+                    factors: weights.explain(&served, &worker, now).unwrap_or_default(),
                     tags: placed.tags.to_vec(),
+                    worker,
                 })
                 .collect(),
+            model: served.model,
+            version: served.version,
         })
         .collect()
 }
@@ -107,8 +112,10 @@ mod tests {
             snapshot_version: "v".into(),
             state: Arc::new(state),
             secrets: Arc::default(),
+            weights: SharedWeights::default(),
         };
-        let report = report(&mesh, &Health::default(), given, vec![]);
+        given.weights.lock().follow(&mesh, Instant::now());
+        let report = report(&mesh, &Health::default(), &given, vec![]);
         insta::assert_json_snapshot!(report);
     }
 }

@@ -4,8 +4,14 @@ use crate::model::Worker;
 use kilocard_policy::config::{is_name, is_version};
 use kilocard_registry::device::DeviceRecord;
 use kilocard_registry::layout::DeviceId;
-use kilocard_registry::worker::WorkerRecord;
+use kilocard_registry::worker::{Telemetry, WorkerRecord};
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+
+/// What a worker may promise, milliseconds.
+const REFRESH_MS: RangeInclusive<u32> = 100..=60_000;
+/// Most elements of a list in a load report.
+const MAX_LISTED: usize = 16;
 
 /// Why a record is ignored. The text is what an operator reads in `kilocard status`.
 #[derive(Debug, thiserror::Error)]
@@ -104,7 +110,8 @@ pub fn worker(id: &str, json: &[u8], created: i64) -> Result<Worker, InvalidReco
         address: address(&record.address)?,
         device: record.device.map(|pci| DeviceId { node: record.node, pci }),
         models: record.models.into_iter().collect(),
-        telemetry: record.telemetry,
+        mig_profile: record.mig_profile,
+        telemetry: record.telemetry.map(bounded),
         draining: record.draining,
         id: record.id,
         created,
@@ -127,6 +134,27 @@ pub fn device(json: &[u8]) -> Result<DeviceRecord, InvalidRecord> {
         return Err(InvalidRecord::Memory(record.memory_gb));
     }
     Ok(record)
+}
+
+/// A report within bounds: a worker that is out of its mind, or not ours, costs no memory and cannot promise for ever. What it
+/// claims to compute is bounded where it is weighed, by its card's prior.
+fn bounded(mut telemetry: Telemetry) -> Telemetry {
+    telemetry.refresh_ms = telemetry
+        .refresh_ms
+        .map(|millis| millis.clamp(*REFRESH_MS.start(), *REFRESH_MS.end()));
+    let gpu = &mut telemetry.gpu;
+    gpu.throttle_reasons.truncate(MAX_LISTED);
+    // The newest are last.
+    gpu.xids.drain(..gpu.xids.len().saturating_sub(MAX_LISTED));
+    if let Some(rdma) = &mut telemetry.rdma {
+        rdma.ports.truncate(MAX_LISTED);
+    }
+    let fraction = |value: &mut Option<f64>| *value = value.map(|value| value.clamp(0.0, 1.0));
+    fraction(&mut telemetry.engine.busy_fraction);
+    fraction(&mut telemetry.engine.error_rate);
+    fraction(&mut telemetry.gpu.utilisation);
+    telemetry.engine.queue = telemetry.engine.queue.map(|queue| queue.max(0.0));
+    telemetry
 }
 
 fn address(text: &str) -> Result<SocketAddr, InvalidRecord> {
@@ -206,6 +234,28 @@ mod tests {
         let refused = refusal(|record| record["models"][0]["model"] = json!("a/b"));
         assert!(refused.starts_with("models[0].model"), "{refused}");
         assert!(refusal(|record| record["models"] = json!([])).contains("at least one"));
+    }
+
+    #[test]
+    fn a_load_report_is_kept_within_bounds() {
+        let xids: Vec<_> = (0..100).map(|code| json!({"code": code})).collect();
+        let report = json!({
+            "refresh_ms": 4_000_000_000_u32, "engine": {"busy_fraction": 9, "error_rate": -1, "queue": -5},
+            "gpu": {"xids": xids, "throttle_reasons": vec!["hw_slowdown"; 1000]},
+        });
+        let read = worker("w-1", &record(|record| record["telemetry"] = report), 1).unwrap();
+        let telemetry = read.telemetry.unwrap();
+        assert_eq!(telemetry.refresh_ms, Some(60_000));
+        assert_eq!(
+            (telemetry.gpu.xids.len(), telemetry.gpu.throttle_reasons.len()),
+            (16, 16)
+        );
+        assert_eq!(telemetry.gpu.xids[15].code, 99);
+        let engine = telemetry.engine;
+        assert_eq!(
+            (engine.busy_fraction, engine.error_rate, engine.queue),
+            (Some(1.0), Some(0.0), Some(0.0))
+        );
     }
 
     #[test]

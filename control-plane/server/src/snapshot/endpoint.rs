@@ -3,11 +3,12 @@
 use crate::snapshot::placement::{Placed, route_key};
 use crate::snapshot::wire::uint;
 use envoy_types::pb::envoy::config::core::v3::socket_address::PortSpecifier;
-use envoy_types::pb::envoy::config::core::v3::{Address, Metadata, SocketAddress, address};
+use envoy_types::pb::envoy::config::core::v3::{Address, HealthStatus, Metadata, SocketAddress, address};
 use envoy_types::pb::envoy::config::endpoint::v3::lb_endpoint::HostIdentifier;
 use envoy_types::pb::envoy::config::endpoint::v3::{ClusterLoadAssignment, Endpoint, LbEndpoint, LocalityLbEndpoints};
 use envoy_types::pb::google::protobuf::{ListValue, Struct, Value, value};
 use kilocard_registry::worker::ServedModel;
+use kilocard_weights::Standing;
 use kilocard_xds::snapshot::Resource;
 use prost::Message;
 use std::collections::BTreeMap;
@@ -55,7 +56,13 @@ fn endpoint(placed: &Placed) -> LbEndpoint {
         address: Some(address(placed.address)),
         ..Endpoint::default()
     };
+    // A draining endpoint gets no new requests, finishes those it has, and stays known, so that its return is no newcomer's.
+    let health = match placed.weighed.standing {
+        Standing::Drained(_) => HealthStatus::Draining,
+        Standing::Serving | Standing::Held(_) => HealthStatus::Unknown,
+    };
     LbEndpoint {
+        health_status: health.into(),
         host_identifier: Some(HostIdentifier::Endpoint(endpoint)),
         load_balancing_weight: uint(placed.weighed.weight),
         metadata: Some(metadata(&placed.tags)),

@@ -129,6 +129,7 @@ pub fn build(policies: &Policies, state: &MeshState, module: &FilterModule) -> R
 fn configuration(policies: &Policies, state: &MeshState) -> String {
     let documents: Vec<Document> = policies
         .values()
+        .filter(|policy| policy.document.kind().is_for_filters())
         .map(|policy| Document::clone(&policy.document))
         .collect();
     let revision = Version::of(json(&documents).as_bytes()).to_string();

@@ -84,8 +84,7 @@ impl Lingering {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::snapshot::placement::place;
-    use crate::snapshot::tests::mesh;
+    use crate::snapshot::tests::placement;
 
     fn keys(placement: &Placement) -> Vec<&str> {
         placement.keys().map(|served| served.version.as_str()).collect()
@@ -94,7 +93,7 @@ mod tests {
     #[test]
     fn a_version_that_leaves_keeps_its_endpoints_until_its_time_is_over() {
         let (mut lingering, begin) = (Lingering::default(), Instant::now());
-        let all = place(&mesh());
+        let all = placement();
         assert_eq!(lingering.extend(all.clone(), begin), &all);
         assert_eq!(lingering.due(), None);
         let mut less = all.clone();
@@ -110,7 +109,7 @@ mod tests {
     #[test]
     fn a_version_that_comes_back_has_the_full_time_when_it_leaves_again() {
         let (mut lingering, begin) = (Lingering::default(), Instant::now());
-        let all = place(&mesh());
+        let all = placement();
         let (later, end) = (begin + GRACE / 2, begin + GRACE);
         lingering.extend(all.clone(), begin);
         lingering.extend(Placement::new(), begin);
@@ -124,7 +123,7 @@ mod tests {
     #[test]
     fn the_last_endpoint_of_a_version_stays_while_filters_learn_that_it_is_unready() {
         let (mut lingering, begin) = (Lingering::default(), Instant::now());
-        let all = place(&mesh());
+        let all = placement();
         lingering.extend(all.clone(), begin);
         let mut one_left = all.clone();
         one_left.values_mut().for_each(|placed| drop(placed.remove("a")));
@@ -141,7 +140,7 @@ mod tests {
     #[test]
     fn a_version_that_loses_its_workers_and_then_its_policy_has_the_full_time_from_then() {
         let (mut lingering, begin) = (Lingering::default(), Instant::now());
-        let all = place(&mesh());
+        let all = placement();
         let emptied: Placement = all.keys().map(|served| (served.clone(), BTreeMap::new())).collect();
         lingering.extend(all.clone(), begin);
         lingering.extend(emptied, begin);

@@ -2,11 +2,11 @@
 
 pub mod tags;
 
-use crate::model::{Mesh, Worker};
-use crate::weights::cards::Card;
-use crate::weights::{Weighed, weigh};
+use crate::model::Mesh;
+use crate::weights::{Weights, living};
 use kilocard_policy::config::Spec;
 use kilocard_registry::worker::ServedModel;
+use kilocard_weights::Weighed;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,36 +19,34 @@ pub type Placement = BTreeMap<ServedModel, BTreeMap<String, Placed>>;
 pub struct Placed {
     /// Where it serves.
     pub address: SocketAddr,
-    /// How much it takes, and why.
+    /// How much it takes, and whether it takes anything.
     pub weighed: Weighed,
     /// Among what a request may choose, see [`tags`].
     pub tags: Arc<[String]>,
 }
 
-/// Places every worker that has not said that it leaves. Of workers with one address only the youngest counts, see [`Worker::created`].
-pub fn place(mesh: &Mesh) -> Placement {
+/// Places every worker that lives and has not said that it leaves, with the weights that followed this mesh.
+pub fn place(mesh: &Mesh, weights: &Weights) -> Placement {
     let mut placement: Placement = named_by_policies(mesh)
         .map(|served| (served, BTreeMap::new()))
         .collect();
-    let mut youngest: BTreeMap<SocketAddr, &Worker> = BTreeMap::new();
-    for worker in mesh.workers.values().filter(|worker| !worker.draining) {
-        let place = youngest.entry(worker.address).or_insert(worker);
-        if (worker.created, &worker.id) > (place.created, &place.id) {
-            *place = worker;
-        }
-    }
     let classes = tags::classes(mesh);
-    for worker in youngest.into_values() {
-        let placed = Placed {
-            address: worker.address,
-            weighed: weighed(mesh, worker),
-            tags: tags::tags(mesh, worker, &classes),
-        };
+    for worker in living(mesh).into_values() {
+        let tags = tags::tags(mesh, worker, &classes);
         for served in &worker.models {
+            // Absent only if the weights have not followed this mesh yet: they will, and then it is placed.
+            let Some(weighed) = weights.weighed(served, &worker.id) else {
+                continue;
+            };
+            let placed = Placed {
+                address: worker.address,
+                weighed,
+                tags: Arc::clone(&tags),
+            };
             placement
                 .entry(served.clone())
                 .or_default()
-                .insert(worker.id.clone(), placed.clone());
+                .insert(worker.id.clone(), placed);
         }
     }
     placement
@@ -72,15 +70,4 @@ fn named_by_policies(mesh: &Mesh) -> impl Iterator<Item = ServedModel> {
         // No other kind names versions.
         _ => Vec::new(),
     })
-}
-
-fn weighed(mesh: &Mesh, worker: &Worker) -> Weighed {
-    let telemetry = worker.telemetry.as_ref();
-    match &worker.device {
-        None => weigh(Card::Cpu, telemetry),
-        Some(id) => match mesh.devices.get(id) {
-            Some(device) => weigh(Card::Known(device), telemetry),
-            None => weigh(Card::Unlisted(&id.to_string()), telemetry),
-        },
-    }
 }

@@ -35,7 +35,7 @@ pub fn state(mesh: &Mesh, placement: &Placement, before: &MeshState) -> MeshStat
 
 /// One without endpoints is not saturated but unready.
 fn is_saturated(placed: &BTreeMap<String, Placed>, limit: f64) -> bool {
-    let mut factors = placed.values().map(|placed| placed.weighed.factors.memory_factor);
+    let mut factors = placed.values().map(|placed| placed.weighed.memory);
     !placed.is_empty() && factors.all(|factor| factor < limit)
 }
 
@@ -58,9 +58,11 @@ mod tests {
     use super::*;
     use crate::snapshot::placement::place;
     use crate::snapshot::tests::{policies, worker};
+    use crate::weights::Weights;
     use kilocard_registry::worker::Telemetry;
     use serde_json::json;
     use std::sync::Arc;
+    use std::time::Instant;
 
     /// `v1` with one worker, its shadow `v2` with workers whose cards have so much of a hundred bytes free, `v3` with none.
     fn mesh(free: &[u64]) -> Mesh {
@@ -74,9 +76,9 @@ mod tests {
             },
         });
         let telemetry = |memory_free_bytes| Telemetry {
-            simulated: false,
             memory_total_bytes: 100,
             memory_free_bytes,
+            ..Telemetry::default()
         };
         let (id, mut full) = worker("full", 8000, &[("m", "v1"), ("of-no-policy", "v1")], None);
         Arc::make_mut(&mut full).telemetry = Some(telemetry(1));
@@ -94,8 +96,9 @@ mod tests {
     }
 
     fn after(free: &[u64], before: &MeshState) -> MeshState {
-        let mesh = mesh(free);
-        state(&mesh, &place(&mesh), before)
+        let (mesh, mut weights) = (mesh(free), Weights::default());
+        weights.follow(&mesh, Instant::now());
+        state(&mesh, &place(&mesh, &weights), before)
     }
 
     #[test]

@@ -2,10 +2,10 @@ use super::*;
 use crate::admission::{Admission, Candidate};
 use crate::model::Worker;
 use crate::snapshot::filter::Delivery;
+use crate::weights::Weights;
 use envoy_types::pb::envoy::config::cluster::v3::Cluster;
-use envoy_types::pb::envoy::config::core::v3::RoutingPriority;
-use envoy_types::pb::envoy::config::core::v3::TypedExtensionConfig;
-use envoy_types::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
+use envoy_types::pb::envoy::config::core::v3::{HealthStatus, RoutingPriority, TypedExtensionConfig};
+use envoy_types::pb::envoy::config::endpoint::v3::{ClusterLoadAssignment, LbEndpoint};
 use envoy_types::pb::envoy::config::listener::v3::{Listener, filter as network_filter};
 use envoy_types::pb::envoy::config::route::v3::route::Action;
 use envoy_types::pb::envoy::config::route::v3::route_action::ClusterSpecifier;
@@ -19,12 +19,14 @@ use kilocard_policy::config::{FilterConfig, Keepalive};
 use kilocard_registry::device::DeviceRecord;
 use kilocard_registry::keepalive;
 use kilocard_registry::layout::{DeviceId, PolicyId};
+use kilocard_registry::telemetry::XidEvent;
 use kilocard_registry::worker::{ServedModel, Telemetry};
 use proptest::prelude::*;
 use prost::Message;
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 fn served(model: &str, version: &str) -> ServedModel {
     ServedModel {
@@ -42,6 +44,7 @@ pub(crate) fn worker(id: &str, port: u16, models: &[(&str, &str)], device: Optio
             pci: pci.into(),
         }),
         models: models.iter().map(|(model, version)| served(model, version)).collect(),
+        mig_profile: None,
         telemetry: None,
         draining: false,
         created: i64::from(port),
@@ -83,22 +86,18 @@ pub(crate) fn mesh() -> Mesh {
     });
     let admission = admission(&[policy]);
     let card = |model: &str, simulated| {
-        let (arch, zone, rack) = (None, None, None);
         Arc::new(DeviceRecord {
             model: model.into(),
             memory_gb: 80.0,
-            arch,
-            nvlink: false,
-            zone,
-            rack,
             simulated,
+            ..DeviceRecord::default()
         })
     };
     let (id, mut short) = worker("b", 8002, &[("minilm", "v1"), ("other", "v9")], Some("1"));
     Arc::make_mut(&mut short).telemetry = Some(Telemetry {
-        simulated: false,
         memory_total_bytes: 100,
         memory_free_bytes: 15,
+        ..Telemetry::default()
     });
     Mesh {
         revision: 0,
@@ -141,8 +140,15 @@ pub(crate) fn options() -> BuildOptions {
     }
 }
 
+/// Placed by weights that see it for the first time.
+pub(crate) fn placement() -> Placement {
+    let (mesh, mut weights) = (mesh(), Weights::default());
+    weights.follow(&mesh, Instant::now());
+    placement::place(&mesh, &weights)
+}
+
 fn build(mesh: &Mesh, options: &BuildOptions) -> Snapshot {
-    Builder::new(options.clone()).build(mesh, Instant::now())
+    Builder::new(options.clone(), SharedWeights::default()).build(mesh, Instant::now())
 }
 
 fn filter_state(snapshot: &Snapshot) -> MeshState {
@@ -378,7 +384,7 @@ fn the_pool_called_default_is_the_versions_own_cluster_and_bulk_has_a_quarter_of
 
 #[test]
 fn only_what_a_pool_says_of_clusters_and_routes_changes_them() {
-    let (mut builder, now) = (Builder::new(options()), Instant::now());
+    let (mut builder, now) = (Builder::new(options(), SharedWeights::default()), Instant::now());
     let of = |snapshot: &Snapshot, kind| snapshot.set(kind).unwrap().version().clone();
     let pool = |most: u32| {
         (
@@ -423,9 +429,41 @@ fn endpoints_carry_weights_and_a_version_without_workers_has_none() {
         .iter()
         .map(|endpoint| endpoint.load_balancing_weight.unwrap().value)
         .collect();
-    assert_eq!(weights, [400, 100]);
+    assert_eq!(weights, [400, 101], "on a grid of 5 % from the prior");
     let empty: ClusterLoadAssignment = decode(&snapshot, ResourceType::Endpoints, "minilm/v2");
     assert!(empty.endpoints.is_empty());
+}
+
+#[test]
+fn an_endpoint_that_is_drained_stays_known_and_is_marked() {
+    let mut mesh = mesh();
+    let worker = Arc::make_mut(Arc::make_mut(&mut mesh.workers).get_mut("a").unwrap());
+    let mut telemetry = Telemetry::default();
+    telemetry.gpu.xids = vec![XidEvent { code: 79, at_ms: 0 }];
+    worker.telemetry = Some(telemetry);
+    let assignment: ClusterLoadAssignment = decode(&build(&mesh, &options()), ResourceType::Endpoints, "minilm/v1");
+    let endpoints = assignment.endpoints[0].lb_endpoints.iter();
+    let health: Vec<HealthStatus> = endpoints.map(LbEndpoint::health_status).collect();
+    assert_eq!(health, [HealthStatus::Draining, HealthStatus::Unknown]);
+}
+
+#[test]
+fn what_is_not_for_filters_does_not_reach_them_and_configures_none_anew() {
+    let (mut builder, now, mut mesh) = (
+        Builder::new(options(), SharedWeights::default()),
+        Instant::now(),
+        mesh(),
+    );
+    let filter = |snapshot: &Snapshot| snapshot.set(ResourceType::Extension).unwrap().version().clone();
+    let before = builder.build(&mesh, now);
+    let weights = json!({
+        "api_version": "kilocard/v1", "kind": "WeightPolicy", "metadata": {"name": "w"},
+        "spec": {"slow_start": {"over_ms": 0}},
+    });
+    let with_weights = policies(&[weights]);
+    Arc::make_mut(&mut mesh.policies).extend((*with_weights).clone());
+    assert_eq!(mesh.policies.len(), 2);
+    assert_eq!(filter(&builder.build(&mesh, now)), filter(&before));
 }
 
 #[test]
@@ -440,7 +478,9 @@ fn of_two_workers_with_one_address_the_younger_is_believed() {
     let (id, mut twin) = worker("0-restarted", 8001, &[("minilm", "v1")], None);
     Arc::make_mut(&mut twin).created = 9_999;
     Arc::make_mut(&mut mesh.workers).insert(id, twin);
-    let placement = placement::place(&mesh);
+    let mut weights = Weights::default();
+    weights.follow(&mesh, Instant::now());
+    let placement = placement::place(&mesh, &weights);
     let workers: Vec<&String> = placement[&served("minilm", "v1")].keys().collect();
     assert_eq!(workers, ["0-restarted", "b"]);
 }
@@ -471,7 +511,11 @@ fn documents_that_are_rewritten_unchanged_do_not_configure_the_filter_anew() {
 
 #[test]
 fn only_a_version_that_becomes_ready_or_unready_configures_the_filter_anew() {
-    let (mut builder, now, first) = (Builder::new(options()), Instant::now(), mesh());
+    let (mut builder, now, first) = (
+        Builder::new(options(), SharedWeights::default()),
+        Instant::now(),
+        mesh(),
+    );
     let filter = |snapshot: &Snapshot| snapshot.set(ResourceType::Extension).unwrap().version().clone();
     let before = builder.build(&first, now);
     assert_eq!(filter_state(&before).unready, ["minilm/v2"]);
@@ -492,7 +536,11 @@ fn only_a_version_that_becomes_ready_or_unready_configures_the_filter_anew() {
 
 #[test]
 fn a_version_that_loses_its_last_worker_is_unready_before_its_endpoint_goes() {
-    let (mut builder, now, mut mesh) = (Builder::new(options()), Instant::now(), mesh());
+    let (mut builder, now, mut mesh) = (
+        Builder::new(options(), SharedWeights::default()),
+        Instant::now(),
+        mesh(),
+    );
     builder.build(&mesh, now);
     mesh.workers = Arc::default();
     let soon = builder.build(&mesh, now);
@@ -513,12 +561,15 @@ fn a_version_that_loses_its_last_worker_is_unready_before_its_endpoint_goes() {
 #[test]
 fn a_builder_that_has_built_before_gives_the_same_as_a_new_one() {
     let (options, now) = (options(), Instant::now());
-    let mut builder = Builder::new(options.clone());
+    let mut builder = Builder::new(options.clone(), SharedWeights::default());
     builder.build(&Mesh::default(), now);
     let first = mesh();
     assert_eq!(builder.build(&first, now), build(&first, &options));
     let mut second = first.clone();
     Arc::make_mut(Arc::make_mut(&mut second.workers).get_mut("b").unwrap()).telemetry = None;
+    // Its weights follow slowly.
+    builder.build(&second, now);
+    let now = now + Duration::from_secs(120);
     assert_ne!(builder.build(&second, now), build(&first, &options));
     assert_eq!(builder.build(&second, now), build(&second, &options));
     let without_policies = Mesh {
@@ -532,7 +583,7 @@ fn a_builder_that_has_built_before_gives_the_same_as_a_new_one() {
 
 #[test]
 fn a_version_that_leaves_policy_and_workers_at_once_keeps_its_route_while_old_filters_decide_for_it() {
-    let (mut builder, now) = (Builder::new(options()), Instant::now());
+    let (mut builder, now) = (Builder::new(options(), SharedWeights::default()), Instant::now());
     builder.build(&mesh(), now);
     let clusters = |snapshot: &Snapshot| snapshot.set(ResourceType::Cluster).unwrap().len();
     let routes = |snapshot: &Snapshot| match_map(&decode(snapshot, ResourceType::Route, GATEWAY)).len();

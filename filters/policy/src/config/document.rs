@@ -15,6 +15,7 @@ use super::routing_policy::{self, RoutingPolicy};
 use super::unique_keys;
 use super::validation_policy::{self, ValidationPolicy};
 use super::violation::{Violation, Violations, quote};
+use super::weight_policy::{self, WeightPolicy};
 use crate::API_VERSION;
 
 /// A document that is valid by itself. Whether it is valid together with the others is for
@@ -66,6 +67,8 @@ pub enum Kind {
     MeshPolicy,
     /// Connections of their own for some requests.
     PoolPolicy,
+    /// How the control plane weighs endpoints.
+    WeightPolicy,
 }
 
 impl Kind {
@@ -75,6 +78,7 @@ impl Kind {
         Self::ValidationPolicy,
         Self::MeshPolicy,
         Self::PoolPolicy,
+        Self::WeightPolicy,
     ];
 
     /// As written in `kind:`.
@@ -84,6 +88,15 @@ impl Kind {
             Self::ValidationPolicy => "ValidationPolicy",
             Self::MeshPolicy => "MeshPolicy",
             Self::PoolPolicy => "PoolPolicy",
+            Self::WeightPolicy => "WeightPolicy",
+        }
+    }
+
+    /// Whether filters read it; the control plane keeps the others to itself.
+    pub fn is_for_filters(self) -> bool {
+        match self {
+            Self::RoutingPolicy | Self::ValidationPolicy | Self::MeshPolicy | Self::PoolPolicy => true,
+            Self::WeightPolicy => false,
         }
     }
 }
@@ -138,6 +151,8 @@ pub enum Spec {
     Mesh(MeshPolicy),
     /// Of `kind: PoolPolicy`.
     Pool(PoolPolicy),
+    /// Of `kind: WeightPolicy`.
+    Weights(WeightPolicy),
 }
 
 /// Reads a document from JSON text.
@@ -185,6 +200,7 @@ fn read(json: &Value, out: &mut Violations) -> Option<Document> {
         Kind::ValidationPolicy => validation_policy::read(&spec?, out).map(Spec::Validation),
         Kind::MeshPolicy => mesh_policy::read(&spec?, out).map(Spec::Mesh),
         Kind::PoolPolicy => pool_policy::read(&spec?, name.as_deref(), out).map(Spec::Pool),
+        Kind::WeightPolicy => weight_policy::read(&spec?, out).map(Spec::Weights),
     };
     Some(Document {
         api_version: api_version?,

@@ -12,6 +12,7 @@ mod pool;
 mod routing;
 mod schema;
 mod validation;
+mod weights;
 
 fn violations(json: &Value) -> Vec<String> {
     strings(parse(json).unwrap_err())
@@ -122,7 +123,10 @@ fn an_unknown_kind_names_the_kinds_there_are() {
     document["kind"] = json!("RateLimit");
     assert_eq!(
         violations(&document),
-        ["kind: `RateLimit` is not a kind; the kinds are RoutingPolicy, ValidationPolicy, MeshPolicy, PoolPolicy"]
+        [
+            "kind: `RateLimit` is not a kind; the kinds are RoutingPolicy, ValidationPolicy, MeshPolicy, PoolPolicy, \
+             WeightPolicy"
+        ]
     );
     assert!(Kind::ALL.iter().all(|kind| kind.as_str().parse() == Ok(*kind)));
 }
@@ -407,8 +411,14 @@ fn any_json() -> impl Strategy<Value = Value> {
         any::<f64>().prop_map(Value::from),
         any::<i64>().prop_map(Value::from),
         ".{0,12}".prop_map(Value::from),
-        prop::sample::select(vec!["kilocard/v1", "RoutingPolicy", "ValidationPolicy", "MeshPolicy"])
-            .prop_map(Value::from),
+        prop::sample::select(vec![
+            "kilocard/v1",
+            "RoutingPolicy",
+            "ValidationPolicy",
+            "MeshPolicy",
+            "WeightPolicy"
+        ])
+        .prop_map(Value::from),
     ];
     leaf.prop_recursive(5, 64, 6, move |inner| {
         prop_oneof![

@@ -34,6 +34,8 @@ pub(crate) struct Together<'a> {
     pub(crate) models: BTreeMap<&'a str, DeclaredModel<'a>>,
     seen: HashSet<(&'static str, &'a str)>,
     default: Option<&'a Document>,
+    /// By model; the one of all models has none.
+    weights: BTreeMap<Option<&'a str>, &'a Document>,
     violations: Violations,
 }
 
@@ -112,6 +114,21 @@ impl<'a> Together<'a> {
             Spec::Validation(policy) => self.add_validation(document, policy),
             Spec::Mesh(policy) => self.add_mesh(document, policy),
             Spec::Pool(policy) => self.add_pool(DeclaredPool { document, policy }),
+            Spec::Weights(policy) => self.add_weights(document, policy.model.as_deref()),
+        }
+    }
+
+    fn add_weights(&mut self, document: &'a Document, model: Option<&'a str>) {
+        match self.weights.entry(model) {
+            Entry::Vacant(entry) => drop(entry.insert(document)),
+            Entry::Occupied(first) => {
+                let first = first.get().id();
+                let message = match model {
+                    Some(model) => format!("model {model} is already weighed by {first}"),
+                    None => format!("is absent, as in {first}, and only one may be for all models"),
+                };
+                blame(&mut self.violations, document, "spec.model", message);
+            }
         }
     }
 

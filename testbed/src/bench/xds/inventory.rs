@@ -50,7 +50,22 @@ impl Inventory {
         let policies = models.map(|model| self.policy(model));
         let devices = (0..self.workers()).map(|worker| self.device(worker));
         let workers = (0..self.workers()).map(|worker| self.worker(worker));
-        policies.chain(devices).chain(workers).collect()
+        policies.chain([self.weights()]).chain(devices).chain(workers).collect()
+    }
+
+    /// Every change of a report is a change of a weight, at once and in full: what is measured is the way to the proxies, and
+    /// not how slowly weights follow.
+    fn weights(&self) -> Entry {
+        let document = json!({
+            "api_version": "kilocard/v1", "kind": "WeightPolicy", "metadata": {"name": "bench"},
+            "spec": {
+                "smoothing": {"up_percent": 100, "down_percent": 100, "max_up_percent": 1000, "max_down_percent": 1},
+                "publication": {"grid_percent": 1, "interval_ms": 100, "settle_ms": 1000},
+                "slow_start": {"over_ms": 0},
+            },
+        });
+        let key = Key::Policy(PolicyId::new("WeightPolicy", "bench"));
+        (self.layout.key(&key), document.to_string().into_bytes())
     }
 
     /// Lets so many workers, picked at random, report another state of their memory. Gives their records.

@@ -15,6 +15,9 @@ use std::sync::Arc;
 /// What every endpoint has, with a card or without.
 pub const ANY: &str = "any";
 
+/// What one has whose RDMA is down and whose tensors go by another transport.
+pub const RDMA_FALLBACK: &str = "rdma-fallback";
+
 /// Tiers and the memory from which on a card is in them. GB as cards are sold, 10⁹ bytes: what a card of "16 GB" reports is
 /// a little less than 16 GiB and never less than this.
 const TIERS: [(&str, f64); 3] = [("low", 0.0), ("medium", 16.0), ("high", 40.0)];
@@ -55,6 +58,14 @@ pub fn tags(mesh: &Mesh, worker: &Worker, classes: &[&GpuClass]) -> Arc<[String]
             let satisfied = classes.iter().filter(|class| satisfies(device, &class.select));
             tags.extend(satisfied.map(|class| format!("class/{}", class.name)));
         }
+    }
+    if worker
+        .telemetry
+        .as_ref()
+        .and_then(|telemetry| telemetry.rdma.as_ref())
+        .is_some_and(|rdma| rdma.fallback)
+    {
+        tags.push(RDMA_FALLBACK.to_owned());
     }
     tags.into()
 }

@@ -11,6 +11,7 @@ use envoy_types::pb::envoy::config::core::v3::Locality;
 use envoy_types::pb::envoy::config::endpoint::v3::lb_endpoint::HostIdentifier;
 use envoy_types::pb::envoy::config::endpoint::v3::{ClusterLoadAssignment, Endpoint, LbEndpoint, LocalityLbEndpoints};
 use kilocard_registry::worker::ServedModel;
+use kilocard_weights::Standing;
 use kilocard_xds::snapshot::Resource;
 use prost::Message;
 use std::collections::BTreeMap;
@@ -18,9 +19,11 @@ use std::collections::BTreeMap;
 /// The load assignment; one without localities for a version that has no worker to offer.
 pub(super) fn build(served: &ServedModel, offered: &BTreeMap<&str, &Placed>) -> Resource {
     let name = route_key(served);
+    // Clients of gRPC finish what they have with a locality that leaves, as proxies do with a draining endpoint.
+    let takes = |placed: &&&Placed| !matches!(placed.weighed.standing, Standing::Drained(_));
     let assignment = ClusterLoadAssignment {
         cluster_name: name.clone(),
-        endpoints: offered.values().map(|placed| locality(placed)).collect(),
+        endpoints: offered.values().filter(takes).map(|placed| locality(placed)).collect(),
         ..ClusterLoadAssignment::default()
     };
     Resource::new(name, assignment.encode_to_vec())

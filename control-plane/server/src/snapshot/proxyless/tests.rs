@@ -3,6 +3,7 @@ use crate::audience::{Audience, Client};
 use crate::model::Mesh;
 use crate::snapshot::Builder;
 use crate::snapshot::tests::{mesh, options, policies, worker};
+use crate::weights::SharedWeights;
 use envoy_types::pb::envoy::config::cluster::v3::Cluster;
 use envoy_types::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use envoy_types::pb::envoy::config::listener::v3::Listener;
@@ -18,7 +19,7 @@ use serde_json::{Value, json};
 use std::time::Instant;
 
 fn edition(mesh: &Mesh) -> Snapshot {
-    let mut builder = Builder::new(options());
+    let mut builder = Builder::new(options(), SharedWeights::default());
     let proxies = builder.build(mesh, Instant::now());
     let audience = Audience {
         client: Client::Grpc,
@@ -158,7 +159,7 @@ fn each_worker_is_a_locality_with_its_weight() {
         .collect();
     let expected = [
         ("10.0.0.7:8001".to_owned(), 400, 1),
-        ("10.0.0.7:8002".to_owned(), 100, 1),
+        ("10.0.0.7:8002".to_owned(), 101, 1),
     ];
     assert_eq!(localities, expected);
 }

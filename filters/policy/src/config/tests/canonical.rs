@@ -340,12 +340,51 @@ fn routing_spec() -> BoxedStrategy<Value> {
     ])
 }
 
+fn integer(range: std::ops::RangeInclusive<u32>) -> impl Strategy<Value = Value> {
+    range.prop_map(Value::from)
+}
+
+fn weight_constants() -> BoxedStrategy<Value> {
+    let memory = object(vec![
+        ("floor_percent", may(integer(0..=19))),
+        ("ample_percent", may(integer(20..=100))),
+    ]);
+    let faults = object(vec![
+        ("clear_ms", may(integer(0..=3_600_000))),
+        ("max_ejected_percent", may(integer(0..=50))),
+        ("suspect_percent", may(integer(1..=100))),
+    ]);
+    let publication = object(vec![
+        ("grid_percent", may(integer(1..=50))),
+        ("interval_ms", may(integer(100..=1000))),
+        ("settle_ms", may(integer(1000..=600_000))),
+    ]);
+    let card = object(vec![
+        ("product", must(name())),
+        ("mig", may(name())),
+        ("capacity", must(integer(1..=1000))),
+    ]);
+    object(vec![
+        ("model", may(name())),
+        ("memory", may(memory)),
+        ("publication", may(publication)),
+        ("slow_start", may(object(vec![("over_ms", may(integer(0..=600_000)))]))),
+        ("faults", may(faults)),
+        (
+            "fatal_xids",
+            may(prop::collection::btree_set(1..=200_u32, 0..4).prop_map(Value::from_iter)),
+        ),
+        ("cards", may(prop::collection::vec(card, 0..2).prop_map(Value::from))),
+    ])
+}
+
 fn any_document() -> impl Strategy<Value = Value> {
     let spec = prop_oneof![
         mesh().prop_map(|spec| (Kind::MeshPolicy, spec)),
         validation().prop_map(|spec| (Kind::ValidationPolicy, spec)),
         routing_spec().prop_map(|spec| (Kind::RoutingPolicy, spec)),
         pool().prop_map(|spec| (Kind::PoolPolicy, spec)),
+        weight_constants().prop_map(|spec| (Kind::WeightPolicy, spec)),
     ];
     spec.prop_map(|(kind, spec)| {
         json!({"api_version": "kilocard/v1", "kind": kind.as_str(), "metadata": {"name": "d"}, "spec": spec})

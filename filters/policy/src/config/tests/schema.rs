@@ -6,7 +6,7 @@ use schemars::{JsonSchema, schema_for};
 use serde_json::{Value, json};
 
 pub(super) use self::validator::accepts;
-use crate::config::{Kind, MeshPolicy, PoolPolicy, RoutingPolicy, ValidationPolicy};
+use crate::config::{Kind, MeshPolicy, PoolPolicy, RoutingPolicy, ValidationPolicy, WeightPolicy};
 
 mod validator;
 
@@ -50,6 +50,7 @@ pub(super) fn schema_of(kind: Kind) -> Value {
         Kind::ValidationPolicy => document_schema(kind, spec_schema::<ValidationPolicy>()),
         Kind::MeshPolicy => document_schema(kind, spec_schema::<MeshPolicy>()),
         Kind::PoolPolicy => document_schema(kind, spec_schema::<PoolPolicy>()),
+        Kind::WeightPolicy => document_schema(kind, spec_schema::<WeightPolicy>()),
     }
 }
 
@@ -82,7 +83,12 @@ fn a_schema_requires_what_the_reader_requires() {
     let spec = &schema_of(Kind::RoutingPolicy)["properties"]["spec"];
     assert_eq!(spec["required"], json!(["model", "versions"]));
     assert_eq!(spec["additionalProperties"], json!(false));
-    for kind in [Kind::ValidationPolicy, Kind::MeshPolicy, Kind::PoolPolicy] {
+    for kind in [
+        Kind::ValidationPolicy,
+        Kind::MeshPolicy,
+        Kind::PoolPolicy,
+        Kind::WeightPolicy,
+    ] {
         let spec = &schema_of(kind)["properties"]["spec"];
         assert_eq!(spec.get("required"), None);
     }
@@ -134,6 +140,8 @@ fn a_schema_refuses_what_it_can() {
             Kind::PoolPolicy,
             json!({"match": {"sla": ["gold"]}, "limits": {"max_requests": 0}}),
         ),
+        (Kind::WeightPolicy, json!({"memory": {"floor_percent": 96}})),
+        (Kind::WeightPolicy, json!({"cards": [{"product": "L4"}]})),
     ];
     for (kind, spec) in cases {
         let document =

@@ -136,3 +136,22 @@ fn patterns_are_bounded_over_all_documents_and_one_text_counts_once() {
         ["RoutingPolicy/m: spec.rules: the documents have more than 4096 different patterns together"]
     );
 }
+
+#[test]
+fn all_models_are_weighed_by_one_document_and_each_model_by_one_of_its_own() {
+    let weights = |name: &str, spec: &Value| named("WeightPolicy", name, spec);
+    let (all, own) = (json!({}), json!({"model": "m"}));
+    assert_eq!(violations(&[weights("a", &all), weights("b", &own)]), [""; 0]);
+    assert_eq!(
+        violations(&[
+            weights("a", &all),
+            weights("b", &own),
+            weights("c", &all),
+            weights("d", &own)
+        ]),
+        [
+            "WeightPolicy/c: spec.model: is absent, as in WeightPolicy/a, and only one may be for all models",
+            "WeightPolicy/d: spec.model: model m is already weighed by WeightPolicy/b",
+        ]
+    );
+}

@@ -113,9 +113,9 @@ fn a_tier_counts_memory_as_cards_are_sold() {
 #[test]
 fn a_card_that_the_inventory_lacks_is_judged_by_its_telemetry_and_is_of_no_class() {
     let telemetry = |free| Telemetry {
-        simulated: false,
         memory_total_bytes: 24 << 30,
         memory_free_bytes: free,
+        ..Telemetry::default()
     };
     let mesh = mesh(&[], &json!([{"name": "c", "select": {"min_memory_gb": 1}}]));
     let unlisted = || Some(id("n", "0"));
