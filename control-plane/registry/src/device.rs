@@ -1,10 +1,11 @@
 //! `devices/gpu/<node>/<pci>`: the inventory of GPUs.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// A GPU as the inventory knows it. Unknown fields are kept out of the way, not refused: the inventory may be written by
 /// tools that know more than this release.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct DeviceRecord {
     /// Product name as NVML gives it, for example `NVIDIA H100 80GB HBM3`.
     pub model: String,
@@ -40,7 +41,7 @@ pub struct DeviceRecord {
 }
 
 /// A PCIe link.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PcieLink {
     /// Generation, for example 5.
     pub generation: u8,
@@ -49,7 +50,7 @@ pub struct PcieLink {
 }
 
 /// A slice of a card.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct MigSlice {
     /// NVIDIA's name of the profile: `3g.40gb` is three of seven compute slices with 40 GB.
     pub profile: String,
@@ -60,7 +61,7 @@ pub struct MigSlice {
 }
 
 /// The RDMA network of a card's machine.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RdmaLink {
     /// Over what.
     #[serde(default)]
@@ -74,7 +75,7 @@ pub struct RdmaLink {
 }
 
 /// Over what RDMA goes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum RdmaTransport {
     /// InfiniBand.

@@ -7,6 +7,7 @@
 
 pub mod connect;
 pub mod device;
+pub mod device_report;
 pub mod history;
 pub mod keepalive;
 pub mod layout;

@@ -1,9 +1,10 @@
 //! `status/policies/<kind>/<name>`: the control plane's verdict on a policy document.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What became of the newest revision of a policy document.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PolicyStatus {
     /// The verdict.
     pub state: PolicyState,
@@ -17,7 +18,7 @@ pub struct PolicyStatus {
 }
 
 /// The verdict on a document.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PolicyState {
     /// In force.
@@ -27,7 +28,7 @@ pub enum PolicyState {
 }
 
 /// One thing that is wrong with a document.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PolicyError {
     /// Where in the document, for example `spec.versions[1].weight`.
     pub path: String,

@@ -1,10 +1,11 @@
 //! The report that the control plane serves at `GET /status` and `kilocard status` shows.
 
 use crate::policy_status::PolicyStatus;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The mesh as this control plane sees it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct MeshReport {
     /// This control plane and its source.
     pub control_plane: ControlPlaneReport,
@@ -28,7 +29,7 @@ pub struct MeshReport {
 }
 
 /// A secret.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SecretReport {
     /// Its name; `*` for the folder as a whole.
     pub name: String,
@@ -39,7 +40,7 @@ pub struct SecretReport {
 }
 
 /// Which versions the filters send nothing to now. Both lists hold `<model>/<version>`, sorted.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct FilterStateReport {
     /// Those that a policy names and no worker serves: their requests take the fallback that the policy says.
     pub unready: Vec<String>,
@@ -48,7 +49,7 @@ pub struct FilterStateReport {
 }
 
 /// What clients get that do without a proxy (`xds:///<target>`).
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ProxylessReport {
     /// What they may dial; sorted, `gateway` first.
     pub targets: Vec<String>,
@@ -57,7 +58,7 @@ pub struct ProxylessReport {
 }
 
 /// Something that holds for requests through a proxy and not for those of gRPC's own clients.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ProxylessLimit {
     /// The document, as `RoutingPolicy/minilm`, or the worker.
     pub of: String,
@@ -68,7 +69,7 @@ pub struct ProxylessLimit {
 }
 
 /// The control plane itself.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ControlPlaneReport {
     /// Release of the binary.
     pub version: String,
@@ -87,7 +88,7 @@ pub struct ControlPlaneReport {
 }
 
 /// The election among the replicas, as the reporting one sees it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ElectionReport {
     /// The reporting replica.
     pub replica: String,
@@ -98,7 +99,7 @@ pub struct ElectionReport {
 }
 
 /// What the mesh that is served rests on.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SourceReport {
     /// `etcd` or `folder`.
     #[serde(default)]
@@ -115,7 +116,7 @@ pub struct SourceReport {
 }
 
 /// The last good state on disk.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SavedReport {
     /// When its source last confirmed it, milliseconds since 1970.
     pub saved_unix_ms: u64,
@@ -124,7 +125,7 @@ pub struct SavedReport {
 }
 
 /// Workers that are held after many vanished at once.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct HoldReport {
     /// When it began, milliseconds since 1970.
     pub since_unix_ms: u64,
@@ -137,7 +138,7 @@ pub struct HoldReport {
 }
 
 /// A policy and its verdict.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PolicyReport {
     /// For example `RoutingPolicy`.
     pub kind: String,
@@ -149,7 +150,7 @@ pub struct PolicyReport {
 }
 
 /// A model version: one Envoy cluster, and one more for each declared pool.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ClusterReport {
     /// Model name.
     pub model: String,
@@ -163,7 +164,7 @@ pub struct ClusterReport {
 }
 
 /// A worker within a cluster.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct EndpointReport {
     /// Worker id.
     pub worker: String,
@@ -180,7 +181,7 @@ pub struct EndpointReport {
 
 /// Why an endpoint weighs what it weighs: `target = capacity × product of the factors`, and the weight follows the target
 /// slowly upwards, fast downwards, on a grid (`docs/weights.md`).
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct WeightFactors {
     /// The card as the inventory names it; `cpu` for none.
     pub card: String,
@@ -226,7 +227,7 @@ impl WeightFactors {
 }
 
 /// One factor.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct FactorReport {
     /// `memory`, `queue`, `thermal`, `errors`, `nvlink`, `rdma`, `suspect`.
     pub name: String,
@@ -238,7 +239,7 @@ pub struct FactorReport {
 }
 
 /// A fault for which an endpoint is, or ought to be, drained.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DrainReport {
     /// Stable: `xid_fatal`, `ecc_uncorrectable`, `row_remap_failure`, `not_serving`, `rdma_lost`.
     pub code: String,
@@ -251,7 +252,7 @@ pub struct DrainReport {
 }
 
 /// A record that is ignored.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RejectedRecord {
     /// etcd key.
     pub key: String,
@@ -260,7 +261,7 @@ pub struct RejectedRecord {
 }
 
 /// A proxy with an open xDS stream.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct NodeReport {
     /// Envoy's node id.
     pub id: String,
@@ -286,7 +287,7 @@ pub struct NodeReport {
 }
 
 /// How far a proxy is with one resource type.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct NodeTypeReport {
     /// xDS type URL.
     pub type_url: String,
@@ -312,7 +313,7 @@ pub struct NodeTypeReport {
 }
 
 /// A resource that a proxy refused.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RefusedResource {
     /// Its name.
     pub name: String,
@@ -323,7 +324,7 @@ pub struct RefusedResource {
 }
 
 /// A refusal by a proxy.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct NackReport {
     /// Version that was refused.
     pub version: String,

@@ -4,10 +4,11 @@
 //! on one card or another; a worker of another engine may know less or more. What is absent is taken for "nothing wrong".
 //! Counters and levels are as of the report; rates are means since the report before it.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// A load report.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Telemetry {
     /// True when the card's numbers come from a file and not from a card.
     #[serde(default)]
@@ -54,7 +55,7 @@ impl Telemetry {
 }
 
 /// The state of a gRPC health service (`grpc.health.v1`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ServingHealth {
     /// It takes requests.
@@ -67,7 +68,7 @@ pub enum ServingHealth {
 }
 
 /// What the engine knows of itself: real also on a machine without a card.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct EngineLoad {
     /// Blocks of the KV cache.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -104,7 +105,7 @@ impl EngineLoad {
 }
 
 /// What the card says, by NVML's names.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct GpuReading {
     /// Clock of the streaming multiprocessors now, MHz.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -147,7 +148,7 @@ impl GpuReading {
 }
 
 /// A PCIe link at work.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PcieReading {
     /// Generation now; a card at rest may lower it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -164,7 +165,7 @@ pub struct PcieReading {
 }
 
 /// NVLink at work.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct NvLinkReading {
     /// Links that are up.
     pub active: u32,
@@ -176,7 +177,7 @@ pub struct NvLinkReading {
 }
 
 /// Memory errors, by NVML's counters.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct EccReading {
     /// Uncorrectable since the driver was loaded.
     #[serde(default)]
@@ -193,7 +194,7 @@ pub struct EccReading {
 }
 
 /// A critical event that the driver told.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct XidEvent {
     /// NVIDIA's number.
     pub code: u32,
@@ -203,7 +204,7 @@ pub struct XidEvent {
 }
 
 /// The RDMA ports of a worker's machine and what it does with them.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RdmaReading {
     /// The ports.
     #[serde(default)]
@@ -217,7 +218,7 @@ pub struct RdmaReading {
 }
 
 /// A port, in the words of `ibstat`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RdmaPort {
     /// `mlx5_0/1`.
     pub name: String,

@@ -1,10 +1,11 @@
 //! `workers/<id>`: a worker that serves, under its lease.
 
 pub use crate::telemetry::Telemetry;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What a worker tells about itself. The key lives as long as the worker's lease.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct WorkerRecord {
     /// Same as the key's last part.
     pub id: String,
@@ -29,7 +30,7 @@ pub struct WorkerRecord {
 }
 
 /// One version of one model.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 pub struct ServedModel {
     /// Model name.
     pub model: String,

@@ -1,6 +1,9 @@
-//! The admin side: `/ready` for orchestrators, `/metrics` for Prometheus, `/status` for operators, and `POST /hold/release`
-//! for one who knows that the workers that are held will not come back.
+//! The admin side: `/ready` for orchestrators, `/metrics` for Prometheus, `/status` and `/devices` for operators,
+//! `/openapi.json` for programs, and `POST /hold/release` for one who knows that the workers that are held will not come back.
 
+pub mod devices;
+pub mod openapi;
+pub mod problem;
 pub mod report;
 pub mod source;
 
@@ -19,6 +22,11 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use kilocard_policy::config::MeshState;
+use kilocard_registry::device_report::DevicesReport;
+use kilocard_registry::report::MeshReport;
+use problem::Problem;
+use schemars::JsonSchema;
+use serde::Serialize;
 use std::sync::Arc;
 use std::time::SystemTime;
 use tokio::sync::watch;
@@ -50,13 +58,20 @@ pub struct Views {
     pub metrics: Metrics,
 }
 
+/// Content type of the metrics.
+pub(crate) const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
 /// The routes.
 pub fn router(views: Views) -> Router {
     Router::new()
         .route("/ready", get(ready))
         .route("/metrics", get(metrics))
         .route("/status", get(status))
+        .route("/devices", get(devices))
+        .route("/openapi.json", get(async || Json(openapi::document())))
         .route("/hold/release", post(release))
+        .fallback(problem::not_found)
+        .method_not_allowed_fallback(problem::wrong_method)
         .with_state(views)
 }
 
@@ -71,29 +86,48 @@ async fn ready(State(views): State<Views>) -> Response {
     if views.snapshot.borrow().is_some() {
         (StatusCode::OK, format!("ready (source: {source})\n")).into_response()
     } else {
-        let text = format!("not ready: nothing was read from etcd or --source-dir yet (source: {source})\n");
-        (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
+        let message = format!(
+            "nothing was read from the source yet ({source}); ready once it was: see the log, and --etcd or --source-dir"
+        );
+        Problem::new("not_ready", message).answer(StatusCode::SERVICE_UNAVAILABLE)
     }
 }
 
 async fn metrics(State(views): State<Views>) -> Response {
     match views.metrics.render(&views.health, &views.nodes) {
-        Ok(text) => {
-            let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-            ([(header::CONTENT_TYPE, kind)], text).into_response()
-        }
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+        Ok(text) => ([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
+        Err(error) => Problem::new(
+            "internal",
+            format!("the metrics cannot be written: {error}; please report it"),
+        )
+        .answer(StatusCode::INTERNAL_SERVER_ERROR),
     }
 }
 
-/// Lets go of all workers that are held, on this replica.
-async fn release(State(views): State<Views>) -> Response {
-    let released = views.intake.release();
-    tracing::warn!(released, "an operator let go of the workers that were held");
-    Json(serde_json::json!({ "released": released })).into_response()
+/// What `POST /hold/release` did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Released {
+    /// How many workers were held until then.
+    pub released: usize,
 }
 
-async fn status(State(views): State<Views>) -> Response {
+/// Lets go of all workers that are held, on this replica.
+async fn release(State(views): State<Views>) -> Json<Released> {
+    let released = views.intake.release();
+    tracing::warn!(released, "an operator let go of the workers that were held");
+    Json(Released { released })
+}
+
+async fn status(State(views): State<Views>) -> Json<MeshReport> {
+    Json(report_of(&views))
+}
+
+async fn devices(State(views): State<Views>) -> Json<DevicesReport> {
+    let mesh = views.mesh.borrow().clone().unwrap_or_default();
+    Json(devices::devices(&mesh, &report_of(&views).clusters))
+}
+
+fn report_of(views: &Views) -> MeshReport {
     let mesh = views.mesh.borrow().clone().unwrap_or_default();
     let snapshot_version = views
         .snapshot
@@ -110,5 +144,5 @@ async fn status(State(views): State<Views>) -> Response {
     let mut report = report::report(&mesh, &views.health, &given, views.nodes.report());
     report.control_plane.source = source::source(&views.intake.standing(), SystemTime::now());
     report.control_plane.election = source::election(&views.replica, &views.election.borrow());
-    Json(report).into_response()
+    report
 }

@@ -1,34 +1,5 @@
-//! What the control plane counts, for Prometheus, at `/metrics`. All names begin with `kilocard_control_plane_`; counters
-//! end in `_total` there.
-//!
-//! | name | labels | meaning |
-//! |---|---|---|
-//! | `etcd_connected` | | 1 while etcd answers; at 0 the last good state is served on |
-//! | `etcd_revision` | | newest etcd revision taken in; replicas that differ for long have a problem |
-//! | `etcd_relists_total` | `reason`: `connected`, `compacted`, `out_of_order`, `cancelled`, `periodic` | full listings of etcd; `out_of_order` should never grow |
-//! | `state_source` | `source`: `etcd`, `folder`, `disk` | 1 for what the served mesh rests on; `disk`: etcd has not answered since the start |
-//! | `held_workers` | | workers that stay in the mesh though their records are gone, since many vanished at once |
-//! | `holds_ended_total` | `reason`: `returned`, `calm`, `time_over`, `released` | holds that ended |
-//! | `state_saves_total`, `state_save_failures_total` | | last good states written to disk, and attempts that failed |
-//! | `leader` | | 1 while this replica is the elected one, which writes verdicts; the sum over all replicas should be 1 |
-//! | `status_write_failures_total` | | attempts to write verdicts that failed; each is tried again |
-//! | `rebuild_seconds` | | histogram: time to build a snapshot |
-//! | `pushes_total` | | snapshots that differed from the one before |
-//! | `policies` | `state`: `accepted`, `rejected` | policies by the verdict on their newest document |
-//! | `workers` | | workers with a sound record |
-//! | `rejected_records` | | records that are ignored; `/status` says which and why |
-//! | `endpoints` | `standing`: `serving`, `drained`, `held` | workers times versions, by whether they take requests |
-//! | `faults` | `code`, as in docs/weights.md | endpoints that are drained or held, by why: each is worth an alert |
-//! | `nodes` | | open xDS streams |
-//! | `xds_responses_total` | `type`, the last part of the type URL | responses sent to proxies |
-//! | `xds_acks_total` | `type` | responses that proxies accepted |
-//! | `xds_nacks_total` | `type` | responses that proxies refused: each is worth an alert |
-//! | `xds_refused_resources` | `type` | resources that some proxy refused and still does without, counted for each proxy |
-//! | `xds_behind` | `type` | streams that lack something of what is served |
-//! | `xds_behind_seconds` | `type` | for how long the slowest of them has |
-//! | `xds_push_seconds` | `type` | histogram: from a change that was noticed until a proxy had acknowledged what followed from it |
-//! | `xds_oversized_responses_total` | `type` | responses beyond the 4 MiB that gRPC clients take by default |
-//! | `xds_denied_streams_total` | | streams refused since their node is not allowed |
+//! What the control plane counts, for Prometheus, at `/metrics`. All names begin with `kilocard_control_plane_`; what each
+//! means stands in `docs/metrics.md`, which a test holds against what is served.
 
 use crate::ads::{Nodes, TypeCounters};
 use crate::model::Mesh;
