@@ -5,10 +5,14 @@ use kilocard_registry::connect::EtcdArgs;
 
 mod ask;
 mod change;
+mod simulate;
 mod values;
+mod watch;
 
 pub use ask::{ExplainArgs, FailOn, GetArgs, PlanArgs, WhoisArgs};
 pub use change::{ApplyArgs, AuthorArgs, DeleteArgs, DiffArgs, HistoryArgs, RollbackArgs, WaitArgs};
+pub use simulate::{ArrivalKind, Momentary, SimulateArgs, Thermal};
+pub use watch::{DevicesArgs, StatusArgs};
 
 /// Policies of a Kilocard mesh: write them, read them, and see what they do
 #[derive(Parser, Debug)]
@@ -24,7 +28,7 @@ pub struct Cli {
     /// How to reach etcd
     #[command(flatten)]
     pub etcd: EtcdArgs,
-    /// Admin address of the control plane, for `status`
+    /// Admin address of the control plane, for `status` and `devices`
     #[arg(
         long,
         env = "KILOCARD_CONTROL_PLANE",
@@ -82,14 +86,15 @@ pub enum Command {
     /// Put policies back as they were at an earlier revision
     Rollback(RollbackArgs),
     /// Show the mesh as the control plane sees it: policies, endpoints with weights, proxies
-    #[command(
-        after_help = "Examples:\n  kilocard status\n  kilocard status --control-plane http://10.0.0.5:18001 -o json"
-    )]
-    Status,
+    Status(StatusArgs),
+    /// Show the GPUs: what computes on them, how they are, and why some are drained
+    Devices(DevicesArgs),
     /// Say what the mesh does with a request, stage by stage, and why
     Explain(ExplainArgs),
     /// Say which version of each model a user, tenant or session gets, and why
     Whois(WhoisArgs),
+    /// Simulate a cluster of GPUs, and compare ways to balance it
+    Simulate(SimulateArgs),
 }
 
 #[cfg(test)]

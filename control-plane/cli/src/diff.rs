@@ -68,6 +68,7 @@ async fn diff(etcd: &EtcdArgs, args: &DiffArgs) -> Result<Outcome, Failure> {
     let data = json!({"from": from, "to": to, "policies": to_json(&found)});
     Ok(Outcome {
         success: found.is_empty(),
+        is_written: false,
         ..Outcome::new(text, data)
     })
 }

@@ -1,9 +1,10 @@
 //! Why a command could not do its work, as one value: its message, its exit code, its JSON.
 
 use crate::args::Output;
+use crate::control_plane::ControlPlaneError;
 use crate::documents::Problem;
 use crate::outcome::{Printed, json_text};
-use crate::status::StatusError;
+use crate::simulate::SimulateError;
 use crate::store::StoreError;
 use kilocard_policy::config::Violation;
 use kilocard_registry::connect::ConnectError;
@@ -66,7 +67,10 @@ pub enum Failure {
     Store(#[from] StoreError),
     /// The control plane.
     #[error(transparent)]
-    Status(#[from] StatusError),
+    ControlPlane(#[from] ControlPlaneError),
+    /// The simulator.
+    #[error(transparent)]
+    Simulate(#[from] SimulateError),
 }
 
 /// A policy that changed under our hands.
@@ -100,6 +104,7 @@ impl Failure {
                 | StoreError::TooMuch { .. },
             ) => 2,
             Self::Trouble(_) => 2,
+            Self::Simulate(error) => error.exit_code(),
             Self::InEtcd(_)
             | Self::Without(_)
             | Self::Forgotten { .. }
@@ -108,7 +113,7 @@ impl Failure {
             | Self::NotFound(_)
             | Self::Refused(_)
             | Self::Store(_)
-            | Self::Status(_) => 1,
+            | Self::ControlPlane(_) => 1,
         }
     }
 
@@ -126,7 +131,8 @@ impl Failure {
             Self::NotFound(_) => "not_found",
             Self::Refused(_) => "refused",
             Self::Store(error) => error.label(),
-            Self::Status(error) => error.label(),
+            Self::ControlPlane(error) => error.label(),
+            Self::Simulate(error) => error.label(),
         }
     }
 
@@ -149,7 +155,7 @@ impl Failure {
                 .collect(),
             Self::Forgotten { unknown, .. } => json!(unknown),
             Self::Trouble(failure) => failure.details(),
-            Self::Usage(_) | Self::NotFound(_) | Self::Refused(_) | Self::Store(_) | Self::Status(_) => Value::Array(Vec::new()),
+            Self::Usage(_) | Self::NotFound(_) | Self::Refused(_) | Self::Store(_) | Self::ControlPlane(_) | Self::Simulate(_) => Value::Array(Vec::new()),
         }
     }
 

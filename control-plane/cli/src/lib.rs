@@ -11,7 +11,9 @@ pub mod args;
 pub mod authorship;
 pub mod changes;
 pub mod cohorts;
+pub mod control_plane;
 pub mod delete;
+pub mod devices;
 pub mod diff;
 pub mod difference;
 pub mod documents;
@@ -28,6 +30,7 @@ pub mod replay;
 pub mod request;
 pub mod rollback;
 pub mod shares;
+pub mod simulate;
 pub mod status;
 pub mod store;
 pub mod summary;
@@ -53,9 +56,11 @@ async fn execute(cli: Cli) -> Result<Outcome, Failure> {
         Command::History(args) => history::run(&cli.etcd, &args).await,
         Command::Diff(args) => diff::run(&cli.etcd, &args).await,
         Command::Rollback(args) => rollback::run(&cli.etcd, &args).await,
-        Command::Status => status::run(&cli.control_plane).await,
+        Command::Status(args) => status::run(&cli.control_plane, &args, cli.output).await,
+        Command::Devices(args) => devices::run(&cli.control_plane, &args).await,
         Command::Explain(args) => explain::run(&cli.etcd, &args).await,
         Command::Whois(args) => whois::run(&cli.etcd, &args).await,
+        Command::Simulate(args) => simulate::run(&args),
     }
 }
 

@@ -16,6 +16,8 @@ pub struct Outcome {
     pub warnings: Vec<String>,
     /// False when the news is bad: exit code 1.
     pub success: bool,
+    /// True when standard output has it already, as after a watch.
+    pub is_written: bool,
 }
 
 /// What goes to the two streams, and the exit code.
@@ -38,6 +40,7 @@ impl Outcome {
             yaml: None,
             warnings: Vec::new(),
             success: true,
+            is_written: false,
         }
     }
 
@@ -54,6 +57,7 @@ impl Outcome {
             fields.insert("warnings".to_owned(), Value::from(self.warnings.clone()));
         }
         let stdout = match (format, &self.yaml) {
+            _ if self.is_written => String::new(),
             (Output::Text, _) => self.text.clone(),
             (Output::Json, _) => json_text(&data),
             (Output::Yaml, Some(yaml)) => yaml.clone(),

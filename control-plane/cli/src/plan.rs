@@ -145,6 +145,7 @@ fn tell(planned: &Planned<'_>) -> Outcome {
     };
     Outcome {
         success: !args.fail_on.iter().any(found),
+        is_written: false,
         ..Outcome::new(text, data).with_warnings(old.warnings.clone())
     }
 }

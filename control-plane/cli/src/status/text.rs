@@ -1,31 +1,234 @@
-//! The status report for people.
+//! The status report for people: first how it is in numbers, then what is wrong, then the details that were asked for.
 
-use crate::table::Table;
-use kilocard_policy::config::{BULK_POOL, DEFAULT_POOL};
+use super::{endpoints, proxies};
+use crate::args::StatusArgs;
+use crate::table::{Table, printable};
 use kilocard_registry::policy_status::PolicyState;
-use kilocard_registry::report::{
-    ClusterReport, EndpointReport, MeshReport, NodeReport, NodeTypeReport, PolicyReport, RejectedRecord,
-};
+use kilocard_registry::report::{ControlPlaneReport, HoldReport, MeshReport, PolicyReport, RejectedRecord};
 use std::fmt::Write;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// The whole report.
-pub(super) fn render(report: &MeshReport) -> String {
-    let control_plane = &report.control_plane;
-    let etcd = if control_plane.etcd_connected {
+/// Rows of a list that are shown unasked: a mesh of thousands must not scroll its troubles away.
+pub(super) const UNASKED: usize = 20;
+
+/// The whole report. `now` is for ages of what the report dates.
+pub(super) fn render(report: &MeshReport, args: &StatusArgs, now: SystemTime) -> String {
+    let mut text = control_plane(&report.control_plane, now);
+    summary(&mut text, report);
+    if let Some(hold) = &report.control_plane.source.hold {
+        held(&mut text, hold, now);
+    }
+    policies(&mut text, &report.policies);
+    endpoints::render(&mut text, report, args);
+    proxies::render(&mut text, &report.nodes, args.every_proxy);
+    rejected(&mut text, &report.rejected_records);
+    text
+}
+
+fn control_plane(control_plane: &ControlPlaneReport, now: SystemTime) -> String {
+    let source = &control_plane.source;
+    let kind = if source.kind.is_empty() {
+        "etcd"
+    } else {
+        source.kind.as_str()
+    };
+    let state = if control_plane.etcd_connected {
         "connected"
     } else {
         "NOT REACHABLE, serving the last good state"
     };
     let mut text = format!(
-        "control plane {}: etcd {etcd}, revision {}, snapshot {}\n",
-        control_plane.version, control_plane.etcd_revision, control_plane.snapshot_version
+        "control plane {}: {} {state}, revision {}, snapshot {}\n",
+        control_plane.version,
+        printable(kind),
+        control_plane.etcd_revision,
+        control_plane.snapshot_version
     );
-    policies(&mut text, &report.policies);
-    clusters(&mut text, &report.clusters);
-    pools(&mut text, &report.clusters);
-    nodes(&mut text, &report.nodes);
-    rejected(&mut text, &report.rejected_records);
+    if let Some(saved) = &source.saved {
+        let age = now.duration_since(at_unix_ms(saved.saved_unix_ms)).unwrap_or_default();
+        let _ = writeln!(
+            text,
+            "SERVED FROM DISK: revision {}, last confirmed {} ago; {kind} has not answered since this process began",
+            saved.revision,
+            ago(age)
+        );
+    }
+    let election = &control_plane.election;
+    if !election.replica.is_empty() {
+        let leader = match (&election.leader, election.leads) {
+            (_, true) => "this one".to_owned(),
+            (Some(leader), false) => printable(leader),
+            (None, false) => "none known".to_owned(),
+        };
+        let _ = writeln!(text, "replica {}; leader: {leader}", printable(&election.replica));
+    }
     text
+}
+
+fn at_unix_ms(unix_ms: u64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_millis(unix_ms)
+}
+
+/// An age in its largest unit or two.
+pub(super) fn ago(age: Duration) -> String {
+    let seconds = age.as_secs();
+    match seconds {
+        0..=119 => format!("{seconds} s"),
+        120..=7199 => format!("{} min", seconds / 60),
+        7200..=172_799 => format!("{} h", seconds / 3600),
+        _ => format!("{} days", seconds / 86_400),
+    }
+}
+
+/// A line for each part of the mesh.
+fn summary(text: &mut String, report: &MeshReport) {
+    let counts = Counts::of(report);
+    text.push_str("\nSUMMARY\n");
+    let mut line = |what: &str, parts: &[String]| {
+        let _ = writeln!(text, "  {what:<10} {}", parts.join(", "));
+    };
+    let wrong = |count: usize, what: &str| (count > 0).then(|| format!("{} {what}", grouped(count)));
+    let parts = |all: usize, rest: Vec<Option<String>>| {
+        let rest = rest.into_iter().flatten();
+        [grouped(all)].into_iter().chain(rest).collect::<Vec<_>>()
+    };
+    line(
+        "policies",
+        &parts(report.policies.len(), vec![wrong(counts.rejected_policies, "REJECTED")]),
+    );
+    line(
+        "clusters",
+        &parts(
+            report.clusters.len(),
+            vec![wrong(counts.empty_clusters, "WITHOUT ENDPOINT")],
+        ),
+    );
+    line(
+        "endpoints",
+        &parts(
+            counts.endpoints,
+            vec![
+                wrong(counts.drained, "DRAINED"),
+                wrong(counts.held, "ought to be drained and cannot be spared"),
+                wrong(counts.derated, "derated"),
+                wrong(counts.slow_start, "starting slowly"),
+                wrong(counts.stale, "with an overdue report"),
+                wrong(counts.simulated, "simulated"),
+            ],
+        ),
+    );
+    line(
+        "proxies",
+        &parts(
+            report.nodes.len(),
+            vec![
+                wrong(
+                    counts.behind,
+                    &format!("behind (longest {})", milliseconds(counts.longest_ms)),
+                ),
+                wrong(counts.refusing, "REFUSING something"),
+            ],
+        ),
+    );
+}
+
+/// A mesh in numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Counts {
+    pub(super) rejected_policies: usize,
+    pub(super) empty_clusters: usize,
+    pub(super) endpoints: usize,
+    pub(super) drained: usize,
+    pub(super) held: usize,
+    derated: usize,
+    slow_start: usize,
+    stale: usize,
+    simulated: usize,
+    pub(super) behind: usize,
+    longest_ms: u64,
+    pub(super) refusing: usize,
+}
+
+impl Counts {
+    pub(super) fn of(report: &MeshReport) -> Self {
+        let mut counts = Self {
+            rejected_policies: report
+                .policies
+                .iter()
+                .filter(|policy| policy.status.state == PolicyState::Rejected)
+                .count(),
+            empty_clusters: report
+                .clusters
+                .iter()
+                .filter(|cluster| cluster.endpoints.is_empty())
+                .count(),
+            refusing: report.nodes.iter().filter(|node| proxies::refuses(node)).count(),
+            ..Self::default()
+        };
+        for endpoint in report.clusters.iter().flat_map(|cluster| &cluster.endpoints) {
+            let factors = &endpoint.factors;
+            counts.endpoints += 1;
+            counts.drained += usize::from(factors.drained.is_some());
+            counts.held += usize::from(factors.held.is_some());
+            counts.derated += usize::from(factors.factors.iter().any(|factor| factor.value < 1.0));
+            counts.slow_start += usize::from(factors.slow_start.is_some());
+            counts.stale += usize::from(factors.telemetry_stale);
+            counts.simulated += usize::from(factors.simulated);
+        }
+        for behind in report.nodes.iter().filter_map(proxies::behind_ms) {
+            counts.behind += 1;
+            counts.longest_ms = counts.longest_ms.max(behind);
+        }
+        counts
+    }
+}
+
+/// `12,345`.
+pub(super) fn grouped(number: usize) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+pub(super) fn milliseconds(ms: u64) -> String {
+    if ms < 1000 {
+        format!("{ms} ms")
+    } else {
+        format!("{}.{} s", ms / 1000, ms % 1000 / 100)
+    }
+}
+
+fn held(text: &mut String, hold: &HoldReport, now: SystemTime) {
+    let since = now.duration_since(at_unix_ms(hold.since_unix_ms)).unwrap_or_default();
+    let left = at_unix_ms(hold.until_unix_ms).duration_since(now).unwrap_or_default();
+    let _ = writeln!(
+        text,
+        "\nHELD ENDPOINTS: for {}, {} more at most\n  {}",
+        ago(since),
+        ago(left),
+        printable(&hold.reason)
+    );
+    let shown: Vec<String> = hold
+        .workers
+        .iter()
+        .take(UNASKED)
+        .map(|worker| printable(worker))
+        .collect();
+    let _ = writeln!(text, "  {}{}", shown.join(", "), and_more(hold.workers.len(), UNASKED));
+}
+
+/// What a cut list ends with.
+pub(super) fn and_more(all: usize, shown: usize) -> String {
+    match all.checked_sub(shown) {
+        None | Some(0) => String::new(),
+        Some(more) => format!(" … and {} more", grouped(more)),
+    }
 }
 
 fn policies(text: &mut String, policies: &[PolicyReport]) {
@@ -57,149 +260,14 @@ fn policies(text: &mut String, policies: &[PolicyReport]) {
             } else {
                 format!("{}: ", error.path)
             };
-            let _ = writeln!(errors, "  {kind}/{name}: {path}{}", error.message);
-        }
-    }
-    let _ = write!(text, "{table}{errors}");
-}
-
-fn clusters(text: &mut String, clusters: &[ClusterReport]) {
-    text.push_str("\nENDPOINTS\n");
-    if clusters.is_empty() {
-        text.push_str("  none\n");
-        return;
-    }
-    let mut table = Table::new(&["MODEL/VERSION", "WORKER", "ADDRESS", "WEIGHT", "SHARE", "WHY"]).indented(2);
-    for ClusterReport {
-        model,
-        version,
-        endpoints,
-        ..
-    } in clusters
-    {
-        let cluster = format!("{model}/{version}");
-        if endpoints.is_empty() {
-            table.row([cluster.as_str(), "NO ENDPOINT"]);
-        }
-        let total: f64 = endpoints.iter().map(|endpoint| f64::from(endpoint.weight)).sum();
-        for endpoint in endpoints {
-            let share = if total > 0.0 {
-                f64::from(endpoint.weight) * 100.0 / total
-            } else {
-                0.0
-            };
-            table.row([
-                cluster.clone(),
-                endpoint.worker.clone(),
-                endpoint.address.clone(),
-                endpoint.weight.to_string(),
-                format!("{share:.1}%"),
-                why(endpoint),
-            ]);
-        }
-    }
-    let _ = write!(text, "{table}");
-}
-
-/// Where a PoolPolicy has declared some: every model has those that are built in.
-fn pools(text: &mut String, clusters: &[ClusterReport]) {
-    let declared = |cluster: &&ClusterReport| {
-        cluster
-            .pools
-            .iter()
-            .any(|pool| ![DEFAULT_POOL, BULK_POOL].contains(&pool.as_str()))
-    };
-    let mut table = Table::new(&["MODEL/VERSION", "POOLS"]).indented(2);
-    let mut any = false;
-    for cluster in clusters.iter().filter(declared) {
-        any = true;
-        table.row([
-            format!("{}/{}", cluster.model, cluster.version),
-            cluster.pools.join(", "),
-        ]);
-    }
-    if any {
-        let _ = write!(text, "\nPOOLS\n{table}");
-    }
-}
-
-/// `NVIDIA H100: 400 × memory 0.50 (15 % of the memory free) → 200; DRAINED, xid_fatal: …`.
-fn why(endpoint: &EndpointReport) -> String {
-    let factors = &endpoint.factors;
-    let simulated = if factors.simulated { " (simulated)" } else { "" };
-    let mut text = format!("{}{simulated}: {:.0}", factors.card, factors.capacity);
-    for factor in factors.factors.iter().filter(|factor| factor.value < 1.0) {
-        let _ = write!(text, " × {} {:.2}", factor.name, factor.value);
-        if !factor.reason.is_empty() {
-            let _ = write!(text, " ({})", factor.reason);
-        }
-    }
-    if let Some(done) = factors.slow_start {
-        let _ = write!(text, " × slow start {done:.2}");
-    }
-    if factors.telemetry_stale {
-        text.push_str("; its report is overdue, so it goes to the prior");
-    }
-    for (what, drain) in [("DRAINED", &factors.drained), ("held although", &factors.held)] {
-        if let Some(drain) = drain {
-            let seconds = drain.since_ms / 1000;
-            let _ = write!(
-                text,
-                "; {what} {}, {}, for {seconds} s; returns {}",
-                drain.code, drain.text, drain.returns
+            let _ = writeln!(
+                errors,
+                "  {}",
+                printable(&format!("{kind}/{name}: {path}{}", error.message))
             );
         }
     }
-    text
-}
-
-fn nodes(text: &mut String, nodes: &[NodeReport]) {
-    text.push_str("\nPROXIES\n");
-    if nodes.is_empty() {
-        text.push_str("  none connected\n");
-        return;
-    }
-    let mut table = Table::new(&["NODE", "PROTOCOL", "TYPE", "STATE"]).indented(2);
-    for NodeReport {
-        id, protocol, types, ..
-    } in nodes
-    {
-        if types.is_empty() {
-            table.row([id.as_str(), protocol.as_str(), "-", "subscribed to nothing"]);
-        }
-        for report in types {
-            table.row([
-                id.clone(),
-                protocol.clone(),
-                short_type(&report.type_url),
-                state(report),
-            ]);
-        }
-    }
-    let _ = write!(text, "{table}");
-}
-
-/// The message's name alone: `Cluster` of `type.googleapis.com/envoy.config.cluster.v3.Cluster`.
-fn short_type(type_url: &str) -> String {
-    type_url.rsplit(['.', '/']).next().unwrap_or(type_url).to_owned()
-}
-
-fn state(report: &NodeTypeReport) -> String {
-    let mut state = match (&report.nack, &report.acked_version) {
-        (Some(nack), _) => {
-            let kept = report
-                .acked_version
-                .as_ref()
-                .map_or("nothing".to_owned(), |version| format!("version {version}"));
-            format!("NACK of version {}, keeps {kept}: {}", nack.version, nack.message)
-        }
-        (None, Some(version)) => format!("ACK {version}"),
-        (None, None) => "nothing accepted yet".to_owned(),
-    };
-    if report.in_flight {
-        state.push_str(" (a newer version is under way)");
-    }
-    state
+    let _ = write!(text, "{table}{errors}");
 }
 
 fn rejected(text: &mut String, records: &[RejectedRecord]) {
@@ -207,74 +275,14 @@ fn rejected(text: &mut String, records: &[RejectedRecord]) {
         return;
     }
     text.push_str("\nIGNORED RECORDS\n");
-    for RejectedRecord { key, reason } in records {
-        let _ = writeln!(text, "  {key}: {reason}");
+    for RejectedRecord { key, reason } in records.iter().take(UNASKED) {
+        let _ = writeln!(text, "  {}: {}", printable(key), printable(reason));
+    }
+    let more = and_more(records.len(), UNASKED);
+    if !more.is_empty() {
+        let _ = writeln!(text, " {more}: `kilocard status -o json` has all");
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::{Value, json};
-
-    fn report(change: impl FnOnce(&mut Value)) -> MeshReport {
-        let mut value = json!({
-            "control_plane": {"version": "0.1.0", "etcd_connected": true, "etcd_revision": 42, "snapshot_version": "abc"},
-            "policies": [
-                {"kind": "RoutingPolicy", "name": "minilm", "state": "rejected", "revision": 12, "serving_revision": 8,
-                 "errors": [{"path": "spec.model", "message": "is missing"}, {"path": "", "message": "is odd"}]},
-            ],
-            "clusters": [{"model": "minilm", "version": "v1", "endpoints": [
-                {"worker": "w1", "address": "127.0.0.1:1", "weight": 75,
-                 "factors": {"card": "NVIDIA H100", "card_prior": 100.0, "capacity": 100.0, "simulated": true,
-                             "factors": [{"name": "memory", "value": 0.75, "reason": "18 % of the memory free"}]}},
-                {"worker": "w2", "address": "127.0.0.1:2", "weight": 25,
-                 "factors": {"card": "cpu", "card_prior": 25.0, "capacity": 25.0, "simulated": false, "drained":
-                             {"code": "not_serving", "text": "it says so", "since_ms": 9999, "returns": "soon"}}},
-            ]}, {"model": "minilm", "version": "v2", "endpoints": []}],
-            "rejected_records": [{"key": "/kilocard/v1/workers/x", "reason": "is not JSON"}],
-            "nodes": [{"id": "envoy-1", "protocol": "delta", "types": [
-                {"type_url": "type.googleapis.com/envoy.config.cluster.v3.Cluster", "acked_version": "7",
-                 "in_flight": true, "nack": null},
-                {"type_url": "type.googleapis.com/envoy.config.route.v3.RouteConfiguration", "acked_version": "6",
-                 "in_flight": false, "nack": {"version": "7", "message": "no such cluster"}},
-            ]}],
-        });
-        change(&mut value);
-        serde_json::from_value(value).unwrap()
-    }
-
-    #[test]
-    fn a_report_shows_verdicts_weights_with_their_reasons_and_refusals_of_proxies() {
-        let text = render(&report(|_| {}));
-        for expected in [
-            "control plane 0.1.0: etcd connected, revision 42, snapshot abc",
-            "REJECTED  revision 8",
-            "RoutingPolicy/minilm: spec.model: is missing",
-            "75.0%  NVIDIA H100 (simulated): 100 × memory 0.75 (18 % of the memory free)",
-            "25.0%  cpu: 25; DRAINED not_serving, it says so, for 9 s; returns soon",
-            "minilm/v2      NO ENDPOINT",
-            "Cluster             ACK 7 (a newer version is under way)",
-            "NACK of version 7, keeps version 6: no such cluster",
-            "/kilocard/v1/workers/x: is not JSON",
-        ] {
-            assert!(text.contains(expected), "{expected:?} is not in\n{text}");
-        }
-    }
-
-    #[test]
-    fn an_outage_of_etcd_is_loud() {
-        let text = render(&report(|value| value["control_plane"]["etcd_connected"] = json!(false)));
-        assert!(text.contains("NOT REACHABLE, serving the last good state"), "{text}");
-    }
-
-    #[test]
-    fn an_empty_mesh_is_shown_as_such() {
-        let text = render(&report(|value| {
-            for list in ["policies", "clusters", "nodes", "rejected_records"] {
-                value[list] = json!([]);
-            }
-        }));
-        assert!(text.contains("none connected") && !text.contains("IGNORED"), "{text}");
-    }
-}
+mod tests;

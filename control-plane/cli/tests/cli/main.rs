@@ -7,4 +7,5 @@ mod get_delete;
 mod history;
 mod kilocard;
 mod plan;
+mod simulate;
 mod status;
