@@ -66,7 +66,6 @@ fn endpoint(placed: &Placed) -> LbEndpoint {
         host_identifier: Some(HostIdentifier::Endpoint(endpoint)),
         load_balancing_weight: uint(placed.weighed.weight),
         metadata: Some(metadata(&placed.tags)),
-        ..LbEndpoint::default()
     }
 }
 

@@ -42,6 +42,9 @@ pub struct Reading {
     pub gpu: GpuReading,
 }
 
+/// What a thread does with a card, by its PCI address, until nobody holds the state any more.
+type Watch = fn(&str, &Weak<Mutex<State>>) -> Result<(), NvmlError>;
+
 /// A card that is being watched until this is dropped.
 #[derive(Debug)]
 pub struct NvmlCard {
@@ -63,8 +66,7 @@ impl NvmlCard {
             return None;
         }
         let state = Arc::new(Mutex::new(State::default()));
-        let watches: [(&str, fn(&str, &Weak<Mutex<State>>) -> Result<(), NvmlError>); 2] =
-            [("kilocard-nvml", poll), ("kilocard-xid", listen)];
+        let watches: [(&str, Watch); 2] = [("kilocard-nvml", poll), ("kilocard-xid", listen)];
         for (name, watch) in watches {
             let (address, weak) = (pci.to_owned(), Arc::downgrade(&state));
             let thread = thread::Builder::new().name(name.to_owned()).spawn(move || {
