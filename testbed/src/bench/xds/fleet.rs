@@ -1,9 +1,9 @@
 //! All simulated proxies, and the orders that they take.
 
-use super::proxy::{Proxy, Seen};
+use super::proxy::{Endpoints, Proxy, Seen};
 use crate::poll;
-use anyhow::{Context, Result, bail, ensure};
-use std::collections::{BTreeMap, BTreeSet};
+use anyhow::{Result, ensure};
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -29,7 +29,6 @@ pub(super) enum Return {
 struct Order {
     epoch: u64,
     comes: Return,
-    ends: bool,
 }
 
 /// The proxies, each a task with a connection.
@@ -37,7 +36,7 @@ struct Order {
 pub(super) struct Fleet {
     seen: Vec<Arc<Seen>>,
     orders: watch::Sender<Order>,
-    tasks: JoinSet<Proxy>,
+    tasks: JoinSet<()>,
 }
 
 impl Fleet {
@@ -46,7 +45,6 @@ impl Fleet {
         let (orders, _) = watch::channel(Order {
             epoch: 0,
             comes: Return::Empty,
-            ends: false,
         });
         let mut fleet = Self {
             seen: Vec::new(),
@@ -54,9 +52,9 @@ impl Fleet {
             tasks: JoinSet::new(),
         };
         for number in 0..proxies {
-            let seen = Arc::new(Seen::default());
+            let seen = Arc::new(Seen::new(number < verifying));
             fleet.seen.push(Arc::clone(&seen));
-            let proxy = Proxy::new(format!("simulated-{number:04}"), number < verifying);
+            let proxy = Proxy::new(format!("simulated-{number:04}"));
             fleet.tasks.spawn(live(proxy, address, seen, fleet.orders.subscribe()));
         }
         fleet
@@ -64,7 +62,8 @@ impl Fleet {
 
     /// All drop their connections and connect again, at once. Gives the moment of the order.
     pub(super) fn reconnect(&self, comes: Return) -> Instant {
-        self.seen.iter().for_each(|seen| seen.start_over());
+        let empty = comes == Return::Empty;
+        self.seen.iter().for_each(|seen| seen.start_over(empty));
         let now = Instant::now();
         self.orders.send_modify(|order| {
             order.epoch += 1;
@@ -113,26 +112,21 @@ impl Fleet {
         }
     }
 
-    /// Waits until all hold the same endpoints in the same versions, ends them, and gives what the verifying ones decoded.
-    pub(super) async fn finish(mut self) -> Result<BTreeMap<String, BTreeMap<String, u64>>> {
-        poll::until("all proxies to hold the same endpoints", PATIENCE, async || {
-            let hashes = self.seen.iter().map(|seen| seen.endpoints_hash.load(Ordering::Relaxed));
-            let different: BTreeSet<u64> = hashes.collect();
-            ensure!(different.len() <= 1, "there are {} different ones", different.len());
-            Ok(())
-        })
-        .await?;
-        self.orders.send_modify(|order| order.ends = true);
-        let mut decoded: Option<BTreeMap<String, BTreeMap<String, u64>>> = None;
-        while let Some(proxy) = self.tasks.join_next().await {
-            let proxy = proxy?;
-            match (proxy.decoded(), &decoded) {
-                (Some(this), Some(other)) if this != other => bail!("two proxies decoded different endpoints"),
-                (Some(this), None) => decoded = Some(this.clone()),
-                _ => {}
-            }
-        }
-        decoded.context("no proxy verifies")
+    /// # Errors
+    /// Unless all hold the same endpoints in the same versions, and those that decode them hold exactly these.
+    pub(super) fn check(&self, expected: &Endpoints) -> Result<()> {
+        let hashes = self.seen.iter().map(|seen| seen.endpoints_hash.load(Ordering::Relaxed));
+        let different: BTreeSet<u64> = hashes.collect();
+        ensure!(
+            different.len() <= 1,
+            "proxies hold {} different sets of endpoints",
+            different.len()
+        );
+        ensure!(
+            self.seen.iter().all(|seen| seen.holds(expected)),
+            "proxies hold other endpoints or weights"
+        );
+        Ok(())
     }
 }
 
@@ -144,12 +138,9 @@ pub(super) struct Received {
     pub(super) failures: u64,
 }
 
-async fn live(mut proxy: Proxy, address: SocketAddr, seen: Arc<Seen>, mut orders: watch::Receiver<Order>) -> Proxy {
+async fn live(mut proxy: Proxy, address: SocketAddr, seen: Arc<Seen>, mut orders: watch::Receiver<Order>) {
     loop {
         let order = *orders.borrow_and_update();
-        if order.ends {
-            return proxy;
-        }
         if order.comes == Return::Empty {
             proxy.forget();
         }
@@ -157,7 +148,7 @@ async fn live(mut proxy: Proxy, address: SocketAddr, seen: Arc<Seen>, mut orders
             tokio::select! {
                 changed = orders.changed() => match changed {
                     Ok(()) => break,
-                    Err(_) => return proxy,
+                    Err(_) => return,
                 },
                 Err(error) = proxy.speak(address, &seen) => {
                     seen.failures.fetch_add(1, Ordering::Relaxed);

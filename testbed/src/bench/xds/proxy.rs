@@ -31,6 +31,9 @@ const MAX_RESPONSE_BYTES: usize = 1 << 30;
 const ROUTE_NAME: &str = "gateway";
 const EXTENSION_NAME: &str = "kilocard-gateway";
 
+/// Endpoints by cluster: `IP:port` and weight.
+pub(super) type Endpoints = BTreeMap<String, BTreeMap<String, u64>>;
+
 /// Names and versions held, by type.
 type Versions = BTreeMap<Box<[u8]>, Box<[u8]>>;
 
@@ -49,9 +52,24 @@ pub(super) struct Seen {
     pub(super) bytes: AtomicU64,
     /// Hash over the names and versions of endpoints that it holds; the same for all that hold the same.
     pub(super) endpoints_hash: AtomicU64,
+    /// The endpoints that it holds; `None` unless it verifies.
+    decoded: Option<Mutex<Endpoints>>,
 }
 
 impl Seen {
+    /// Of a proxy that decodes endpoints, or does not.
+    pub(super) fn new(verifies: bool) -> Self {
+        Self {
+            decoded: verifies.then(Mutex::default),
+            ..Self::default()
+        }
+    }
+
+    /// Whether it holds exactly these endpoints, as far as it decodes them.
+    pub(super) fn holds(&self, expected: &Endpoints) -> bool {
+        self.decoded.as_ref().is_none_or(|decoded| *lock(decoded) == *expected)
+    }
+
     /// The newest revision of endpoints that it has acknowledged.
     pub(super) fn revision(&self) -> i64 {
         lock(&self.acknowledged).last().map_or(0, |(revision, _)| *revision)
@@ -69,8 +87,11 @@ impl Seen {
     }
 
     /// Before a new connection.
-    pub(super) fn start_over(&self) {
+    pub(super) fn start_over(&self, empty: bool) {
         self.synced.store(false, Ordering::Release);
+        if empty {
+            self.decoded.iter().for_each(|decoded| lock(decoded).clear());
+        }
     }
 }
 
@@ -83,30 +104,19 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 pub(super) struct Proxy {
     id: String,
     held: BTreeMap<String, Versions>,
-    /// Decoded endpoints with weights by cluster; only of proxies that verify.
-    decoded: Option<BTreeMap<String, BTreeMap<String, u64>>>,
 }
 
 impl Proxy {
-    pub(super) fn new(id: String, verifies: bool) -> Self {
+    pub(super) fn new(id: String) -> Self {
         Self {
             id,
             held: BTreeMap::new(),
-            decoded: verifies.then(BTreeMap::new),
         }
     }
 
     /// Forgets everything, as a proxy that was started anew.
     pub(super) fn forget(&mut self) {
         self.held.clear();
-        if let Some(decoded) = &mut self.decoded {
-            decoded.clear();
-        }
-    }
-
-    /// What it holds, decoded; `None` unless it verifies.
-    pub(super) fn decoded(&self) -> Option<&BTreeMap<String, BTreeMap<String, u64>>> {
-        self.decoded.as_ref()
     }
 
     /// Connects and speaks until the connection ends.
@@ -173,7 +183,10 @@ impl Proxy {
         seen.responses.fetch_add(1, Ordering::Relaxed);
         seen.bytes.fetch_add(response.encoded_len() as u64, Ordering::Relaxed);
         let (kind, revision) = (response.type_url.clone(), response.revision());
-        let new = self.keep(&response)?;
+        let new = self.keep(&response);
+        if response.type_url == wire::ENDPOINTS {
+            decode(&response, seen)?;
+        }
         requests
             .send(Request {
                 type_url: response.type_url,
@@ -200,8 +213,8 @@ impl Proxy {
         Ok(())
     }
 
-    /// Keeps versions (and endpoints, if it verifies); gives the names that are new.
-    fn keep(&mut self, response: &Response) -> Result<Vec<Bytes>> {
+    /// Keeps versions; gives the names that are new.
+    fn keep(&mut self, response: &Response) -> Vec<Bytes> {
         let held = self.held.entry(response.type_url.clone()).or_default();
         for name in &response.removed {
             held.remove(name.as_ref());
@@ -217,18 +230,7 @@ impl Proxy {
                 }
             }
         }
-        if let Some(decoded) = self.decoded.as_mut().filter(|_| response.type_url == wire::ENDPOINTS) {
-            for resource in &response.resources {
-                let body = resource.resource.as_ref().context("a resource without a body")?;
-                let assignment = Assignment::decode(body.value.clone())?;
-                let name = String::from_utf8(resource.name.to_vec())?;
-                decoded.insert(name, assignment.endpoints().collect());
-            }
-            for name in &response.removed {
-                decoded.remove(std::str::from_utf8(name)?);
-            }
-        }
-        Ok(new)
+        new
     }
 
     fn note(&self, revision: Option<i64>, seen: &Seen) {
@@ -265,6 +267,22 @@ impl Proxy {
             && others.into_iter().all(|kind| !names(kind).is_empty())
             && names(wire::ENDPOINTS) == clusters
     }
+}
+
+/// Takes over the endpoints of a response, if the proxy verifies.
+fn decode(response: &Response, seen: &Seen) -> Result<()> {
+    let Some(decoded) = &seen.decoded else { return Ok(()) };
+    let mut decoded = lock(decoded);
+    for resource in &response.resources {
+        let body = resource.resource.as_ref().context("a resource without a body")?;
+        let assignment = Assignment::decode(body.value.clone())?;
+        let name = String::from_utf8(resource.name.to_vec())?;
+        decoded.insert(name, assignment.endpoints().collect());
+    }
+    for name in &response.removed {
+        decoded.remove(std::str::from_utf8(name)?);
+    }
+    Ok(())
 }
 
 fn subscription(kind: &str, subscribe: Vec<Bytes>) -> Request {

@@ -1,10 +1,10 @@
 //! The real Envoy among the simulated ones: what it ends with is what counts.
 
+use super::proxy::Endpoints;
 use crate::harness::envoy::{Ads, Envoy};
 use crate::install::Install;
 use crate::poll;
 use anyhow::{Result, ensure};
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
@@ -29,24 +29,22 @@ impl Rider {
         Ok(Self { envoy })
     }
 
-    /// Waits until it has exactly these endpoints with these weights.
-    pub(super) async fn verify(&self, expected: &BTreeMap<String, BTreeMap<String, u64>>) -> Result<()> {
-        poll::until("Envoy to have the same endpoints", PATIENCE, async || {
-            let found = endpoints(&self.envoy).await?;
-            let wrong = expected
-                .iter()
-                .filter(|(name, endpoints)| found.get(*name) != Some(*endpoints));
-            let wrong: Vec<&String> = wrong.map(|(name, _)| name).collect();
-            ensure!(wrong.is_empty(), "other endpoints or weights in {wrong:?}");
-            Ok(())
-        })
-        .await
+    /// # Errors
+    /// Unless it has exactly these endpoints with these weights.
+    pub(super) async fn check(&self, expected: &Endpoints) -> Result<()> {
+        let found = endpoints(&self.envoy).await?;
+        let wrong = expected
+            .iter()
+            .filter(|(name, endpoints)| found.get(*name) != Some(*endpoints));
+        let wrong: Vec<&String> = wrong.map(|(name, _)| name).collect();
+        ensure!(wrong.is_empty(), "Envoy has other endpoints or weights in {wrong:?}");
+        Ok(())
     }
 }
 
 /// Endpoints and weights by cluster of ours.
-async fn endpoints(envoy: &Envoy) -> Result<BTreeMap<String, BTreeMap<String, u64>>> {
-    let mut clusters: BTreeMap<String, BTreeMap<String, u64>> = BTreeMap::new();
+async fn endpoints(envoy: &Envoy) -> Result<Endpoints> {
+    let mut clusters = Endpoints::new();
     for host in envoy.hosts().await? {
         if host.cluster.contains('/') {
             let endpoints = clusters.entry(host.cluster).or_default();
