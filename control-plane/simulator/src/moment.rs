@@ -50,6 +50,6 @@ impl Sub for Moment {
 
     /// Seconds from `earlier` to this; 0 if it is not earlier.
     fn sub(self, earlier: Self) -> f64 {
-        self.0.saturating_sub(earlier.0) as f64 / 1e9
+        Self(self.0.saturating_sub(earlier.0)).as_secs()
     }
 }
