@@ -94,7 +94,7 @@ pub enum Command {
     /// Say which version of each model a user, tenant or session gets, and why
     Whois(WhoisArgs),
     /// Simulate a cluster of GPUs, and compare ways to balance it
-    Simulate(SimulateArgs),
+    Simulate(Box<SimulateArgs>),
 }
 
 #[cfg(test)]

@@ -430,7 +430,8 @@ pub(crate) mod tests {
 
     #[test]
     fn what_means_nothing_is_refused_with_what_would() {
-        let wrong: [(&str, fn(&mut Scenario)); 8] = [
+        type Wrong = (&'static str, fn(&mut Scenario));
+        let wrong: [Wrong; 8] = [
             ("1 to 10000", |s| s.cards.clear()),
             ("speed and a memory above 0", |s| s.cards[1].speed = f64::NAN),
             ("1 to 1000 gateways", |s| s.gateways = 0),
