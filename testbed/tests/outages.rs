@@ -17,9 +17,20 @@ use std::time::{Duration, Instant};
 /// Longer than the workers' leases.
 const OUTAGE: Duration = Duration::from_secs(4);
 
+/// Weights that stand still under load and after a worker has registered anew: what is sent then is sent for nothing else.
+const STILL: &str = "api_version: kilocard/v1
+kind: WeightPolicy
+metadata: {name: still}
+spec:
+  load: {queue_half: 100000, error_penalty: 0}
+  capacity: {least_ms: 86400000}
+  publication: {grid_percent: 50}
+  slow_start: {over_ms: 0}
+";
+
 /// One worker a version: enough to see where a user is.
 async fn small_mesh(name: &str) -> Result<Testbed> {
-    let builder = Testbed::builder(name).policy(starter::routing(10));
+    let builder = Testbed::builder(name).policy(starter::routing(10)).policy(STILL);
     builder.worker(starter::v1_a()).worker(starter::v2()).start().await
 }
 
