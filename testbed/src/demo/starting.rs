@@ -79,7 +79,11 @@ fn bootstrap(testbed: &mut Testbed, report: &mut Report) -> Result<()> {
         .collect();
     let resources = &bootstrap["static_resources"];
     let count = |kind: &str| resources[kind].as_array().map_or(0, Vec::len);
-    let allowed = ["node", "admin", "dynamic_resources", "static_resources"];
+    let allowed = ["node", "admin", "dynamic_resources", "static_resources", "layered_runtime"];
+    // The runtime comes over ADS too, or from whoever is at the admin address: no layer may bring values along.
+    let layers = bootstrap["layered_runtime"]["layers"].as_array();
+    let brought = |layer: &Value| layer.get("rtds_layer").or(layer.get("admin_layer")).is_none();
+    let fetched = layers.is_none_or(|layers| !layers.iter().any(brought));
     let bare = keys.iter().all(|key| allowed.contains(key)) && count("listeners") == 0 && count("clusters") == 1;
     let seen = format!(
         "{}; static: {} clusters, {} listeners",
@@ -90,9 +94,9 @@ fn bootstrap(testbed: &mut Testbed, report: &mut Report) -> Result<()> {
     let node = bootstrap["node"]["id"].is_string();
     report.check(
         "Envoy's bootstrap",
-        "node id, admin, and the one cluster of the control plane",
+        "node id, admin, the runtime by ADS, and the one cluster of the control plane",
         seen,
-        bare && node,
+        bare && fetched && node,
     );
     Ok(())
 }
