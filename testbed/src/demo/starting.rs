@@ -79,7 +79,13 @@ fn bootstrap(testbed: &mut Testbed, report: &mut Report) -> Result<()> {
         .collect();
     let resources = &bootstrap["static_resources"];
     let count = |kind: &str| resources[kind].as_array().map_or(0, Vec::len);
-    let allowed = ["node", "admin", "dynamic_resources", "static_resources", "layered_runtime"];
+    let allowed = [
+        "node",
+        "admin",
+        "dynamic_resources",
+        "static_resources",
+        "layered_runtime",
+    ];
     // The runtime comes over ADS too, or from whoever is at the admin address: no layer may bring values along.
     let layers = bootstrap["layered_runtime"]["layers"].as_array();
     let brought = |layer: &Value| layer.get("rtds_layer").or(layer.get("admin_layer")).is_none();
