@@ -4,7 +4,7 @@ use crate::ledger::{Plan, Removals};
 use crate::report::{Members, ResourceReport, TypeReport};
 use crate::snapshot::{Resource, ResourceType, Snapshot, Version};
 use crate::substream::Substream;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// What clusters and endpoints must be in place for.
@@ -169,8 +169,8 @@ impl Multiplex {
         match kind {
             ResourceType::Cluster => self.warm(resources, removed, snapshot),
             ResourceType::Endpoints => {
-                let sent = |name: &str| resources.iter().any(|resource| resource.name == name);
-                self.warming.retain(|_, awaited| !sent(awaited));
+                let sent: BTreeSet<&str> = resources.iter().map(|resource| resource.name.as_str()).collect();
+                self.warming.retain(|_, awaited| !sent.contains(awaited.as_str()));
             }
             _ => {}
         }
