@@ -40,9 +40,17 @@ pub struct Builder {
     name: String,
     workers: Vec<WorkerSpec>,
     documents: Vec<String>,
+    zone: Option<String>,
 }
 
 impl Builder {
+    /// Puts Envoy into a zone.
+    #[must_use]
+    pub fn zone(mut self, zone: &str) -> Self {
+        self.zone = Some(zone.to_owned());
+        self
+    }
+
     /// Adds a worker.
     #[must_use]
     pub fn worker(mut self, spec: WorkerSpec) -> Self {
@@ -90,6 +98,7 @@ pub struct Testbed {
     // last, since all of them write into it.
     workers: BTreeMap<String, Worker>,
     envoy: Envoy,
+    zone: Option<String>,
     control_plane: ControlPlane,
     etcd: Etcd,
     install: Install,
@@ -103,6 +112,7 @@ impl Testbed {
             name: name.to_owned(),
             workers: Vec::new(),
             documents: Vec::new(),
+            zone: None,
         }
     }
 
@@ -114,10 +124,17 @@ impl Testbed {
             let worker = Worker::start(&install, run.dir(), &etcd.endpoint(), spec)?;
             workers.insert(worker.spec().id.clone(), worker);
         }
-        let envoy = Envoy::start(&install, run.dir(), control_plane.xds(), Ads::Incremental)?;
+        let envoy = Envoy::start(
+            &install,
+            run.dir(),
+            control_plane.xds(),
+            Ads::Incremental,
+            builder.zone.as_deref(),
+        )?;
         let mut testbed = Self {
             workers,
             envoy,
+            zone: builder.zone,
             control_plane,
             etcd,
             install,
@@ -234,7 +251,8 @@ impl Testbed {
         if let Some(process) = self.envoy.process_mut() {
             process.drain(GRACE).await?;
         }
-        self.envoy = Envoy::start(&self.install, self.run.dir(), self.control_plane.xds(), ads)?;
+        let (xds, zone) = (self.control_plane.xds(), self.zone.as_deref());
+        self.envoy = Envoy::start(&self.install, self.run.dir(), xds, ads, zone)?;
         self.await_ready(true).await
     }
 

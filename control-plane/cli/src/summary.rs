@@ -138,6 +138,8 @@ fn summarise_weights(weights: &WeightPolicy) -> Vec<String> {
         (weights.slow_start.is_some(), "slow start"),
         (weights.capacity.is_some(), "capacity"),
         (weights.faults.is_some(), "faults"),
+        (weights.locality.is_some(), "locality"),
+        (weights.spillover.is_some(), "spill-over"),
         (weights.fatal_xids.is_some(), "fatal XIDs"),
     ];
     let given = sections.iter().filter(|(given, _)| *given);

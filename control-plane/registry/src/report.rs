@@ -159,8 +159,42 @@ pub struct ClusterReport {
     /// The pools of its requests: the built-in ones, then those declared, by name.
     #[serde(default)]
     pub pools: Vec<String>,
+    /// Where its endpoints are and what spills over; empty when nobody says where they are. Sorted by zone and rack.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub localities: Vec<LocalityReport>,
     /// Sorted by worker id.
     pub endpoints: Vec<EndpointReport>,
+}
+
+/// The endpoints of a cluster in one zone, or in one rack of it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct LocalityReport {
+    /// The zone.
+    pub zone: String,
+    /// The rack, where racks count.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub rack: String,
+    /// What those that take requests can bear, on the scale of the cards.
+    pub capacity: f64,
+    /// The fraction of it that is in use; `None` when no report tells.
+    pub busy: Option<f64>,
+    /// How many percent of the requests of the proxies there go elsewhere.
+    pub away_percent: u32,
+    /// Where they go.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub to: Vec<SpillReport>,
+}
+
+/// Where requests of a locality go.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SpillReport {
+    /// The zone.
+    pub zone: String,
+    /// The rack, where racks count.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub rack: String,
+    /// How many percent of all requests.
+    pub percent: u32,
 }
 
 /// A worker within a cluster.
@@ -170,6 +204,12 @@ pub struct EndpointReport {
     pub worker: String,
     /// `IP:port`.
     pub address: String,
+    /// Its zone; empty if nobody says, or where zones make no difference.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub zone: String,
+    /// Its rack, where racks count.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub rack: String,
     /// Load-balancing weight pushed to Envoy. A drained endpoint keeps it, and is marked so that Envoy sends nothing new.
     pub weight: u32,
     /// Where the weight comes from.
@@ -273,6 +313,9 @@ pub struct NodeReport {
     /// Where it says that it runs; empty if it does not say.
     #[serde(default)]
     pub zone: String,
+    /// The rack within it (Envoy's sub-zone); empty if it does not say.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub rack: String,
     /// Envoy's node cluster: the fleet that it says it belongs to.
     #[serde(default)]
     pub cluster: String,

@@ -19,6 +19,12 @@ pub struct WorkerRecord {
     /// The profile of the slice that it computes on, when the card is cut (MIG): `3g.40gb`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mig_profile: Option<String>,
+    /// The zone that it runs in; when it does not say, that of its card counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
+    /// The rack within that zone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rack: Option<String>,
     /// What it serves.
     pub models: Vec<ServedModel>,
     /// How it and its card are, as last reported.

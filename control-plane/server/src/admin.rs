@@ -28,7 +28,7 @@ use problem::Problem;
 use schemars::JsonSchema;
 use serde::Serialize;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 use tokio::sync::watch;
 
 /// What the admin side looks at.
@@ -141,7 +141,7 @@ fn report_of(views: &Views) -> MeshReport {
         secrets: views.secrets.borrow().clone(),
         weights: views.weights.clone(),
     };
-    let mut report = report::report(&mesh, &views.health, &given, views.nodes.report());
+    let mut report = report::report(&mesh, &views.health, &given, views.nodes.report(), Instant::now());
     report.control_plane.source = source::source(&views.intake.standing(), SystemTime::now());
     report.control_plane.election = source::election(&views.replica, &views.election.borrow());
     report

@@ -1,6 +1,7 @@
 //! Who is served: what of a node makes its configuration differ from that of others.
 
 use envoy_types::pb::envoy::config::core::v3::Node;
+use kilocard_weights::Locality;
 
 /// How the user agents of gRPC's own xDS clients begin, in every language (gRFC A27: "user_agent_name: identifies the
 /// implementation", for example `gRPC C-core linux Python`, `gRPC Go`, `gRPC Java`).
@@ -31,8 +32,8 @@ impl Client {
 pub struct Audience {
     /// What it is.
     pub client: Client,
-    /// Where it says that it runs (`node.locality.zone`); empty if it does not say.
-    pub zone: String,
+    /// Where it says that it runs: `node.locality`'s zone, and its sub-zone as the rack.
+    pub locality: Locality,
 }
 
 impl Audience {
@@ -43,10 +44,13 @@ impl Audience {
         } else {
             Client::Envoy
         };
-        let locality = node.locality.as_ref();
+        let locality = node.locality.as_ref().map(|locality| Locality {
+            zone: locality.zone.clone(),
+            rack: locality.sub_zone.clone(),
+        });
         Self {
             client,
-            zone: locality.map(|locality| locality.zone.clone()).unwrap_or_default(),
+            locality: locality.unwrap_or_default(),
         }
     }
 }
@@ -54,15 +58,16 @@ impl Audience {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use envoy_types::pb::envoy::config::core::v3::Locality;
+    use envoy_types::pb::envoy::config::core::v3 as core;
 
     fn node(user_agent: &str, zone: Option<&str>) -> Node {
         Node {
             id: "n".to_owned(),
             user_agent_name: user_agent.to_owned(),
-            locality: zone.map(|zone| Locality {
+            locality: zone.map(|zone| core::Locality {
                 zone: zone.to_owned(),
-                ..Locality::default()
+                sub_zone: "r7".to_owned(),
+                ..core::Locality::default()
             }),
             ..Node::default()
         }
@@ -82,8 +87,8 @@ mod tests {
     }
 
     #[test]
-    fn where_it_runs_is_the_zone_of_its_locality() {
-        assert_eq!(Audience::of(&node("envoy", Some("z1"))).zone, "z1");
+    fn where_it_runs_is_its_zone_and_its_rack() {
+        assert_eq!(Audience::of(&node("envoy", Some("z1"))).locality.to_string(), "z1/r7");
         assert_eq!(Audience::of(&node("envoy", None)), Audience::default());
     }
 }

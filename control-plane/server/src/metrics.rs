@@ -34,6 +34,8 @@ pub struct Metrics {
     workers: Gauge,
     endpoints: Family<ByWord, Gauge>,
     faults: Family<ByWord, Gauge>,
+    spillovers: Gauge,
+    spillover_percent: Gauge,
     rejected_records: Gauge,
 }
 
@@ -46,6 +48,8 @@ impl Default for Metrics {
             workers: Gauge::default(),
             endpoints: Family::default(),
             faults: Family::default(),
+            spillovers: Gauge::default(),
+            spillover_percent: Gauge::default(),
             rejected_records: Gauge::default(),
         }
     }
@@ -74,6 +78,16 @@ impl Metrics {
         };
         set(&self.endpoints, "standing", by_standing);
         set(&self.faults, "code", by_code);
+    }
+
+    /// Takes down what goes to other localities: the percents of those that send anything.
+    pub fn spill(&self, away: impl Iterator<Item = u32>) {
+        let (mut count, mut most) = (0, 0);
+        for percent in away {
+            (count, most) = (count + 1, most.max(percent));
+        }
+        self.spillovers.set(count);
+        self.spillover_percent.set(most.into());
     }
 
     /// Takes down the size of the mesh.
@@ -135,6 +149,16 @@ impl Metrics {
             "faults",
             "Endpoints that are drained or held, by why",
             self.faults.clone(),
+        );
+        registry.register(
+            "spillovers",
+            "Localities of model versions whose proxies send requests elsewhere",
+            self.spillovers.clone(),
+        );
+        registry.register(
+            "spillover_percent",
+            "Percent of the requests that the one which sends most sends elsewhere",
+            self.spillover_percent.clone(),
         );
         registry.register(
             "rejected_records",

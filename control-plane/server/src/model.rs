@@ -11,6 +11,7 @@ use kilocard_registry::device::DeviceRecord;
 use kilocard_registry::layout::{DeviceId, PolicyId};
 use kilocard_registry::policy_status::PolicyStatus;
 use kilocard_registry::worker::{ServedModel, Telemetry};
+use kilocard_weights::Locality;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -69,6 +70,8 @@ pub struct Worker {
     pub device: Option<DeviceId>,
     /// The slice of the card that it computes on, if the card is cut.
     pub mig_profile: Option<String>,
+    /// Where it says that it runs; when it does not, its card's place counts.
+    pub locality: Option<Locality>,
     /// What it serves; never empty.
     pub models: BTreeSet<ServedModel>,
     /// How it and its card are, as last reported.

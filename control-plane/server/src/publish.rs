@@ -100,9 +100,11 @@ fn publish((mesh, noticed): (&Mesh, Instant), builder: &mut Builder, outlets: &O
         changed
     });
     let pushed = outlets.snapshots.send_if_modified(|current| {
-        let changed = current.as_deref().is_none_or(|current| current.version() != version);
+        let new = builder.editions(snapshot, mesh);
+        metrics.spill(new.away());
+        let changed = current.as_deref().is_none_or(|current| !current.is(&new));
         if changed {
-            *current = Some(Arc::new(builder.editions(snapshot, mesh)));
+            *current = Some(Arc::new(new));
         }
         changed
     });

@@ -14,6 +14,7 @@ pub mod endpoint;
 pub mod filter;
 pub mod linger;
 pub mod listener;
+mod locality;
 pub mod placement;
 pub mod pool;
 pub mod proxyless;
@@ -24,10 +25,11 @@ mod wire;
 
 use crate::model::{Mesh, Policies};
 use crate::weights::SharedWeights;
-use editions::{Editions, Parts};
+use editions::{Editions, Parts, Spills};
 use filter::FilterModule;
 use kilocard_policy::config::MeshState;
 use kilocard_registry::worker::ServedModel;
+use kilocard_weights::Locality;
 use kilocard_xds::snapshot::{Resource, ResourceSet, ResourceType, Snapshot};
 use linger::Lingering;
 use placement::Placement;
@@ -61,6 +63,7 @@ pub struct Builder {
     weights: SharedWeights,
     listener: ResourceSet,
     lingering: Lingering,
+    spills: Spills,
     pools: Known,
     by_name: Option<ByName>,
     state: Arc<MeshState>,
@@ -93,6 +96,7 @@ impl Builder {
             listener: one(listener::build(&options)),
             options,
             lingering: Lingering::default(),
+            spills: Spills::default(),
             pools: Known::default(),
             by_name: None,
             state: Arc::default(),
@@ -111,6 +115,7 @@ impl Builder {
         let placement = {
             let mut weights = self.weights.lock();
             weights.follow(mesh, now);
+            self.spills = editions::spills(mesh, &weights);
             placement::place(mesh, &weights)
         };
         let state = readiness::state(mesh, &placement, &self.state);
@@ -119,7 +124,11 @@ impl Builder {
         }
         let placement = self.lingering.extend(placement, now);
         let by_name = ByName::of(placement, self.pools.of(&mesh.policies), self.by_name.take());
-        let endpoints = placement.iter().map(|(served, placed)| endpoint::build(served, placed));
+        // For whoever is in no locality that makes a difference.
+        let nowhere = Locality::default();
+        let endpoints = placement
+            .iter()
+            .map(|(served, placed)| endpoint::build(served, placed, &nowhere, None));
         let endpoints = ResourceSet::new(endpoints);
         self.by_name = Some(by_name.clone());
         let secrets = self.secrets.clone();
@@ -145,6 +154,7 @@ impl Builder {
             policies: Arc::clone(&mesh.policies),
             workers: Arc::clone(&mesh.workers),
             state: Arc::clone(&self.state),
+            spills: self.spills.clone(),
         };
         Editions::new(proxies, parts)
     }

@@ -5,7 +5,7 @@ use kilocard_policy::config::Spec;
 use kilocard_registry::device::DeviceRecord;
 use kilocard_registry::report::WeightFactors;
 use kilocard_registry::worker::{ServedModel, Telemetry};
-use kilocard_weights::{Card, Fleet, Load, Params, Standing, Subject, Weighed};
+use kilocard_weights::{Card, Fleet, Locality, Params, Site, Split, Standing, Subject, Weighed};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -115,9 +115,19 @@ impl Weights {
         self.fleet.standings()
     }
 
-    /// What the endpoints of a version can bear and bear, by worker.
-    pub fn loads(&self, served: &ServedModel) -> impl Iterator<Item = (&str, Load)> {
-        self.fleet.loads(served)
+    /// Where an endpoint is, at the level that counts for its model.
+    pub fn locality(&self, served: &ServedModel, worker: &str) -> Option<&Arc<Locality>> {
+        self.fleet.locality(served, worker)
+    }
+
+    /// The localities whose proxies send requests for a version elsewhere, and how many of them where.
+    pub fn splits(&self, served: &ServedModel) -> impl Iterator<Item = (&Locality, &Split)> + use<'_> {
+        self.fleet.splits(served)
+    }
+
+    /// What the endpoints of a version can bear and bear, by locality.
+    pub fn sites(&self, served: &ServedModel, now: Instant) -> BTreeMap<Arc<Locality>, Site> {
+        self.fleet.sites(served, self.at(now))
     }
 
     fn at(&self, now: Instant) -> Duration {
@@ -149,9 +159,22 @@ fn observe(fleet: &mut Fleet, worker: &Worker, device: Option<&DeviceRecord>, at
     let subject = Subject {
         card,
         telemetry: worker.telemetry.as_ref(),
+        locality: &locality(worker, device),
         pools: &worker.models,
     };
     fleet.observe(&worker.id, &subject, at);
+}
+
+/// Where the worker says that it runs, or else where its card is.
+fn locality(worker: &Worker, device: Option<&DeviceRecord>) -> Locality {
+    let of_card = || {
+        let device = device?;
+        Some(Locality {
+            zone: device.zone.clone()?,
+            rack: device.rack.clone().unwrap_or_default(),
+        })
+    };
+    worker.locality.clone().or_else(of_card).unwrap_or_default()
 }
 
 /// The workers that live and have not said that they leave, by id: of those with one address only the youngest, see [`Worker::created`].

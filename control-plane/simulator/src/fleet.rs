@@ -7,7 +7,7 @@ use crate::scenario::{CardSpec, Scenario};
 use kilocard_registry::device::DeviceRecord;
 use kilocard_registry::telemetry::{EngineLoad, GpuReading, Telemetry, XidEvent};
 use kilocard_registry::worker::ServedModel;
-use kilocard_weights::{Card, Fleet, Params, Standing, Subject};
+use kilocard_weights::{Card, Fleet, Locality, Params, Standing, Subject};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -81,6 +81,7 @@ impl Weighing {
                 mig: site.slice.as_deref(),
             },
             telemetry,
+            locality: &Locality::default(),
             pools,
         };
         fleet.observe(&site.worker, &subject, now.since_start());

@@ -2,11 +2,12 @@
 //! the policy of all models or from the defaults.
 
 use crate::card::CardPrior;
+use crate::locality::Level;
 use crate::params::{
-    Constants, FaultRules, MeasuredCapacity, MemoryRamp, Params, Publication, SlowStart, Smoothing, Staleness,
-    ThermalRamp,
+    Constants, FaultRules, MeasuredCapacity, MemoryRamp, Params, Publication, SlowStart, Smoothing, Spillover,
+    Staleness, ThermalRamp,
 };
-use kilocard_policy::config::{CardCapacity, FaultConstants, WeightPolicy};
+use kilocard_policy::config::{CardCapacity, FaultConstants, LocalityLevel, WeightPolicy};
 use std::time::Duration;
 
 impl Params {
@@ -37,6 +38,7 @@ impl Constants {
     fn take(&mut self, policy: &WeightPolicy) {
         self.take_formula(policy);
         self.take_motion(policy);
+        self.take_localities(policy);
         if let Some(faults) = &policy.faults {
             self.faults = FaultRules {
                 fatal_xids: std::mem::take(&mut self.faults.fatal_xids),
@@ -78,6 +80,25 @@ impl Constants {
                 least: millis(capacity.least_ms),
                 busy: fraction(capacity.busy_percent),
                 claim: fraction(capacity.claim_percent),
+            };
+        }
+    }
+
+    fn take_localities(&mut self, policy: &WeightPolicy) {
+        if let Some(level) = policy.locality {
+            self.locality = match level {
+                LocalityLevel::None => Level::None,
+                LocalityLevel::Zone => Level::Zone,
+                LocalityLevel::Rack => Level::Rack,
+            };
+        }
+        if let Some(spillover) = &policy.spillover {
+            self.spillover = Spillover {
+                engage: fraction(spillover.engage_percent),
+                release: fraction(spillover.release_percent),
+                step: fraction(spillover.step_percent),
+                most: fraction(spillover.most_percent),
+                hold: millis(spillover.hold_ms),
             };
         }
     }
@@ -164,7 +185,7 @@ mod tests {
     fn a_policy_of_empty_sections_changes_nothing() {
         let empty = json!({
             "memory": {}, "load": {}, "thermal": {}, "links": {}, "smoothing": {}, "staleness": {}, "publication": {},
-            "slow_start": {}, "capacity": {}, "faults": {},
+            "slow_start": {}, "capacity": {}, "faults": {}, "spillover": {}, "locality": "zone",
         });
         assert_eq!(compile(&[empty]), Params::default());
         assert_eq!(compile(&[]), Params::default());

@@ -2,11 +2,14 @@
 
 use crate::MAX_WEIGHT;
 use crate::capacity::{Measured, SNAP, Sample};
+use crate::card::Card;
 use crate::factor::{self, Factor};
 use crate::fault::{self, Code, Fault};
 use crate::fleet::Subject;
+use crate::locality::Locality;
 use crate::params::{Constants, Smoothing};
 use kilocard_registry::telemetry::Telemetry;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Below this no weight goes: what remains is the one request now and then that tells whether it has recovered.
@@ -39,20 +42,13 @@ pub enum Standing {
     Held(Code),
 }
 
-/// What an endpoint bears, for decisions about whole pools.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Load {
-    /// What it can bear now, on the scale of the priors.
-    pub capacity: f64,
-    /// The fraction of that which is in use, smoothed over some seconds; `None` when no report tells.
-    pub busy: Option<f64>,
-    /// Whether it takes requests.
-    pub standing: Standing,
-}
-
 #[derive(Clone, Debug)]
 pub(crate) struct Endpoint {
     pub(crate) card: String,
+    /// Whether the inventory has the card, or there is none.
+    is_listed: bool,
+    /// Where it is, at the level that counts.
+    pub(crate) locality: Arc<Locality>,
     pub(crate) simulated: bool,
     pub(crate) prior: f64,
     /// The prior, or what was measured, on the prior's scale.
@@ -93,6 +89,8 @@ impl Endpoint {
     pub(crate) fn new(subject: &Subject<'_>, constants: &Constants, at: Duration, joins: bool) -> Self {
         let mut endpoint = Self {
             card: String::new(),
+            is_listed: false,
+            locality: Arc::default(),
             simulated: false,
             prior: 0.0,
             capacity: 0.0,
@@ -123,6 +121,11 @@ impl Endpoint {
             self.at = before.max(at.saturating_sub(constants.publication.interval));
         }
         let telemetry = subject.telemetry;
+        let was_listed = std::mem::replace(&mut self.is_listed, !matches!(subject.card, Card::Unlisted(_)));
+        let locality = subject.locality.at(constants.locality);
+        if *self.locality != locality {
+            self.locality = Arc::new(locality);
+        }
         let memory = telemetry.map(|telemetry| telemetry.memory_total_bytes);
         self.card = subject.card.name();
         self.prior = subject.card.prior(memory.filter(|bytes| *bytes > 0), &constants.cards);
@@ -136,6 +139,11 @@ impl Endpoint {
             Some(telemetry) => self.receive(telemetry, constants, at),
             None => self.report = None,
         }
+        // The weight of a card that was not in the inventory was a guess: there is nothing to follow slowly.
+        if self.is_listed && !was_listed {
+            self.capacity = self.prior;
+            self.smoothed = self.target(at, constants);
+        }
     }
 
     /// A report that came before, and only stands in a record that was written again, tells nothing new.
@@ -144,10 +152,10 @@ impl Endpoint {
             return;
         }
         let promise = telemetry.refresh_ms.map(|millis| Duration::from_millis(millis.into()));
-        let over = self
+        let since = self
             .report
             .map_or(Duration::ZERO, |last| at.saturating_sub(last.received));
-        let over = promise.map_or(Duration::ZERO, |promise| over.min(promise * 2));
+        let over = promise.map_or(Duration::ZERO, |promise| since.min(promise * 2));
         let stale = &constants.staleness;
         self.report = Some(Report {
             sequence: telemetry.sequence,
@@ -156,7 +164,7 @@ impl Endpoint {
         });
         let engine = &telemetry.engine;
         if let Some(busy) = engine.busy_fraction.filter(|busy| (0.0..=1.0).contains(busy)) {
-            let share = 1.0 - (-over.as_secs_f64() / BUSY_OVER.as_secs_f64()).exp();
+            let share = 1.0 - (-since.as_secs_f64() / BUSY_OVER.as_secs_f64()).exp();
             self.busy = Some(self.busy.map_or(busy, |before| before + share * (busy - before)));
             // A throttled card is not measured: the thermal factor already takes that away.
             if let Some(tokens) = engine
@@ -315,12 +323,10 @@ impl Endpoint {
         }
     }
 
-    pub(crate) fn load(&self) -> Load {
-        Load {
-            capacity: self.smoothed,
-            busy: self.busy,
-            standing: self.standing,
-        }
+    /// The fraction of it that is in use, smoothed over some seconds; `None` when no report tells, or only one that is old.
+    pub(crate) fn busy(&self, now: Duration, constants: &Constants) -> Option<f64> {
+        self.busy
+            .filter(|_| self.report.is_some() && self.staleness(now, constants) <= 0.0)
     }
 }
 

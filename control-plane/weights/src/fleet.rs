@@ -1,9 +1,11 @@
 //! All endpoints of the mesh, over time.
 
 use crate::card::Card;
-use crate::endpoint::{Load, Standing, Weighed};
+use crate::endpoint::{Standing, Weighed};
+use crate::locality::Locality;
 use crate::params::Params;
 use crate::pool::Pool;
+use crate::spill::{Site, Split};
 use kilocard_registry::report::WeightFactors;
 use kilocard_registry::telemetry::Telemetry;
 use kilocard_registry::worker::ServedModel;
@@ -18,6 +20,8 @@ pub struct Subject<'a> {
     pub card: Card<'a>,
     /// Its last load report.
     pub telemetry: Option<&'a Telemetry>,
+    /// Where it is.
+    pub locality: &'a Locality,
     /// What it serves: it is an endpoint of each of these pools.
     pub pools: &'a BTreeSet<ServedModel>,
 }
@@ -125,9 +129,20 @@ impl Fleet {
         Some(pool.endpoints.get(worker)?.explain(now, &pool.constants))
     }
 
-    /// What the endpoints of a pool can bear and bear, by worker.
-    pub fn loads(&self, served: &ServedModel) -> impl Iterator<Item = (&str, Load)> {
-        let endpoints = self.pools.get(served).into_iter().flat_map(|pool| &pool.endpoints);
-        endpoints.map(|(worker, endpoint)| (&**worker, endpoint.load()))
+    /// Where an endpoint is, at the level that counts for its model.
+    pub fn locality(&self, served: &ServedModel, worker: &str) -> Option<&Arc<Locality>> {
+        Some(&self.pools.get(served)?.endpoints.get(worker)?.locality)
+    }
+
+    /// The localities of a pool whose proxies send requests elsewhere, as of the last tick.
+    pub fn splits(&self, served: &ServedModel) -> impl Iterator<Item = (&Locality, &Split)> + use<'_> {
+        let spills = self.pools.get(served).into_iter().flat_map(|pool| &pool.spills);
+        let splits = spills.map(|(locality, spill)| (&**locality, spill.split()));
+        splits.filter(|(_, split)| split.away > 0)
+    }
+
+    /// What a pool can bear and bears, by locality.
+    pub fn sites(&self, served: &ServedModel, now: Duration) -> BTreeMap<Arc<Locality>, Site> {
+        self.pools.get(served).map(|pool| pool.sites(now)).unwrap_or_default()
     }
 }

@@ -1,6 +1,7 @@
 //! The constants, all of them. `kind: WeightPolicy` overrides any of them, for the mesh or for one model.
 
 use crate::card::CardPrior;
+use crate::locality::Level;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -58,6 +59,10 @@ pub struct Constants {
     pub capacity: MeasuredCapacity,
     /// For what an endpoint is drained.
     pub faults: FaultRules,
+    /// What counts as a locality. The default is each zone.
+    pub locality: Level,
+    /// When a locality sends requests elsewhere.
+    pub spillover: Spillover,
     /// Priors that go before the built-in table, the first that fits.
     pub cards: Vec<CardPrior>,
 }
@@ -77,6 +82,8 @@ impl Default for Constants {
             slow_start: SlowStart::default(),
             capacity: MeasuredCapacity::default(),
             faults: FaultRules::default(),
+            locality: Level::default(),
+            spillover: Spillover::default(),
             cards: Vec::new(),
         }
     }
@@ -258,6 +265,35 @@ impl Default for FaultRules {
             clear: Duration::from_secs(10),
             max_ejected: 0.5,
             suspect: 0.25,
+        }
+    }
+}
+
+/// A locality sends requests elsewhere while its own endpoints would be busier than `engage` with them, and takes them back
+/// once they would stay below `release`. The share changes by at most `step` a second and up to `most`, and the direction at
+/// most once in `hold`. The defaults are 85 %, 75 %, 5 % of all requests, 90 % and 5 s.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Spillover {
+    /// Busy fraction above which requests go elsewhere.
+    pub engage: f64,
+    /// Busy fraction below which they come back; below `engage`.
+    pub release: f64,
+    /// Most by which the share changes in a second, a fraction of all requests.
+    pub step: f64,
+    /// The largest share; none ever goes elsewhere at 0.
+    pub most: f64,
+    /// The least time before a change in the other direction.
+    pub hold: Duration,
+}
+
+impl Default for Spillover {
+    fn default() -> Self {
+        Self {
+            engage: 0.85,
+            release: 0.75,
+            step: 0.05,
+            most: 0.9,
+            hold: Duration::from_secs(5),
         }
     }
 }

@@ -1,10 +1,12 @@
-//! The endpoints of one model version: who is drained, and when their weights are published.
+//! The endpoints of one model version: who is drained, when their weights are published, and what spills over.
 
 use crate::capacity;
 use crate::endpoint::{Endpoint, Standing};
 use crate::fault::Code;
 use crate::fleet::Subject;
+use crate::locality::{Distance, Locality};
 use crate::params::Constants;
+use crate::spill::{Neighbour, Site, Spill};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +15,8 @@ use std::time::Duration;
 pub(crate) struct Pool {
     pub(crate) constants: Arc<Constants>,
     pub(crate) endpoints: BTreeMap<Arc<str>, Endpoint>,
+    /// Of each locality, once there are several.
+    pub(crate) spills: BTreeMap<Arc<Locality>, Spill>,
     /// Who joins after this joins others that are at work: until then all come up together.
     founded_until: Option<Duration>,
     /// When weights were last published.
@@ -30,6 +34,7 @@ impl Pool {
             founded_until: founded.map(|at| at + constants.publication.settle),
             constants,
             endpoints: BTreeMap::new(),
+            spills: BTreeMap::new(),
             published: None,
             is_changed: false,
             due: Some(Duration::ZERO),
@@ -83,7 +88,8 @@ impl Pool {
         let is_off = serving().any(|endpoint| endpoint.is_off(&constants));
         let may = since.is_none_or(|since| since >= publication.interval);
         let settles = since.is_none_or(|since| since >= publication.settle);
-        let publishes = is_urgent || (may && is_off) || (settles && differs);
+        let spills = may && self.spill(now);
+        let publishes = is_urgent || spills || (may && is_off) || (settles && differs);
         if publishes {
             for endpoint in self.endpoints.values_mut() {
                 if !is_drained(endpoint) || endpoint.published == 0 {
@@ -93,7 +99,60 @@ impl Pool {
             self.published = Some(now);
         }
         self.due = self.next(now, differs && !publishes, is_off && !publishes);
-        publishes && (is_urgent || differs)
+        publishes && (is_urgent || spills || differs)
+    }
+
+    /// Moves on what spills over; whether proxies have to be told something else.
+    fn spill(&mut self, now: Duration) -> bool {
+        let sites = self.sites(now);
+        let had = self.spills.len();
+        self.spills.retain(|locality, _| sites.contains_key(locality));
+        if sites.len() < 2 {
+            self.spills.clear();
+        }
+        let mut is_changed = self.spills.len() != had;
+        if sites.len() < 2 {
+            return is_changed;
+        }
+        for (own, site) in &sites {
+            let others = sites.iter().filter(|(other, _)| *other != own);
+            let others = others.map(|(other, site)| Neighbour {
+                name: other,
+                is_near: own.distance(other) < Distance::Far,
+                site: *site,
+            });
+            let others: Vec<Neighbour<'_>> = others.collect();
+            let spill = self.spills.entry(Arc::clone(own)).or_insert_with(|| Spill::new(now));
+            is_changed |= spill.step(now, *site, &others, &self.constants.spillover);
+        }
+        is_changed
+    }
+
+    /// What its endpoints can bear and bear, by locality; those without a locality spill nothing and take nothing.
+    pub(crate) fn sites(&self, now: Duration) -> BTreeMap<Arc<Locality>, Site> {
+        let mut sums: BTreeMap<Arc<Locality>, (f64, f64, f64)> = BTreeMap::new();
+        for endpoint in self
+            .endpoints
+            .values()
+            .filter(|endpoint| !endpoint.locality.zone.is_empty())
+        {
+            let (capacity, known, used) = sums.entry(Arc::clone(&endpoint.locality)).or_default();
+            if is_drained(endpoint) {
+                continue;
+            }
+            *capacity += endpoint.smoothed;
+            if let Some(busy) = endpoint.busy(now, &self.constants) {
+                *known += endpoint.smoothed;
+                *used += endpoint.smoothed * busy;
+            }
+        }
+        let site = |(capacity, known, used): (f64, f64, f64)| Site {
+            capacity,
+            busy: (known > 0.0).then(|| used / known),
+        };
+        sums.into_iter()
+            .map(|(locality, sums)| (locality, site(sums)))
+            .collect()
     }
 
     fn next(&self, now: Duration, differs: bool, is_off: bool) -> Option<Duration> {
@@ -103,7 +162,9 @@ impl Pool {
             .endpoints
             .values()
             .filter_map(|endpoint| endpoint.due(now, &self.constants));
+        let spills = self.spills.values().any(Spill::is_active);
         let waits = [
+            spills.then(|| now + publication.interval),
             is_off.then(|| after(publication.interval)).flatten(),
             differs.then(|| after(publication.settle)).flatten(),
         ];

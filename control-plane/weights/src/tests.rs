@@ -3,8 +3,9 @@
 mod drains;
 mod laws;
 mod publishing;
+mod spilling;
 
-use crate::{Card, Constants, Fleet, Params, Subject, Weighed};
+use crate::{Card, Constants, Fleet, Locality, Params, Subject, Weighed};
 use kilocard_registry::device::DeviceRecord;
 use kilocard_registry::telemetry::Telemetry;
 use kilocard_registry::worker::ServedModel;
@@ -79,9 +80,14 @@ impl Bench {
             if let Some(telemetry) = telemetry {
                 telemetry.sequence = self.sequence;
             }
+            let locality = Locality {
+                zone: device.zone.clone().unwrap_or_default(),
+                rack: device.rack.clone().unwrap_or_default(),
+            };
             let subject = Subject {
                 card: Card::Known { device, mig: None },
                 telemetry: telemetry.as_ref(),
+                locality: &locality,
                 pools: &self.pools,
             };
             self.fleet.observe(worker, &subject, self.now);

@@ -194,8 +194,9 @@ pub struct ResourceSet {
 
 impl ResourceSet {
     /// A set; of two resources with one name the later wins.
-    pub fn new(resources: impl IntoIterator<Item = Resource>) -> Self {
-        let resources: BTreeMap<_, _> = resources.into_iter().map(|r| (r.name.clone(), Arc::new(r))).collect();
+    pub fn new<R: Into<Arc<Resource>>>(resources: impl IntoIterator<Item = R>) -> Self {
+        let resources = resources.into_iter().map(Into::<Arc<Resource>>::into);
+        let resources: BTreeMap<_, _> = resources.map(|resource| (resource.name.clone(), resource)).collect();
         let version = Version::over(resources.values());
         let ttl = resources.values().filter_map(|resource| resource.ttl).min();
         Self {
@@ -238,7 +239,7 @@ impl ResourceSet {
 
 impl Default for ResourceSet {
     fn default() -> Self {
-        Self::new([])
+        Self::new([] as [Resource; 0])
     }
 }
 
@@ -263,6 +264,13 @@ impl Snapshot {
             revision: 0,
             noticed: None,
         }
+    }
+
+    /// The same with other resources of one type.
+    #[must_use]
+    pub fn with(mut self, kind: ResourceType, set: ResourceSet) -> Self {
+        self.sets.insert(kind, set);
+        self
     }
 
     /// The same, made from a store as of this revision.

@@ -61,6 +61,7 @@ pub use violation::Violation;
 pub(crate) use violation::Violations;
 pub use weight::Weight;
 pub use weight_policy::{
-    CapacityConstants, CardCapacity, FaultConstants, LinkConstants, LoadConstants, MemoryConstants,
-    PublicationConstants, SlowStartConstants, SmoothingConstants, StalenessConstants, ThermalConstants, WeightPolicy,
+    CapacityConstants, CardCapacity, FaultConstants, LinkConstants, LoadConstants, LocalityLevel, MemoryConstants,
+    PublicationConstants, SlowStartConstants, SmoothingConstants, SpilloverConstants, StalenessConstants,
+    ThermalConstants, WeightPolicy,
 };

@@ -40,16 +40,16 @@ pub struct Envoy {
 }
 
 impl Envoy {
-    /// One that is configured by the control plane at `xds`; its files go into `dir`.
+    /// One that is configured by the control plane at `xds`; its files go into `dir`. `zone` is where it says that it runs.
     ///
     /// # Errors
     /// If it cannot be started.
-    pub fn start(install: &Install, dir: &Path, xds: SocketAddr, ads: Ads) -> Result<Self> {
+    pub fn start(install: &Install, dir: &Path, xds: SocketAddr, ads: Ads, zone: Option<&str>) -> Result<Self> {
         let bootstrap = dir.join("bootstrap.yaml");
         std::fs::write(&bootstrap, render_bootstrap(&install.root, xds, ads)?)?;
         let address_file = dir.join("envoy.admin");
         let _ = std::fs::remove_file(&address_file);
-        let process = Self::launch(&install.envoy, dir, &bootstrap, &address_file)?;
+        let process = Self::launch(&install.envoy, dir, (&bootstrap, &address_file), zone)?;
         Ok(Self {
             process,
             bootstrap,
@@ -57,7 +57,12 @@ impl Envoy {
         })
     }
 
-    fn launch(program: &Path, dir: &Path, bootstrap: &Path, address_file: &Path) -> Result<Process> {
+    fn launch(
+        program: &Path,
+        dir: &Path,
+        (bootstrap, address_file): (&Path, &Path),
+        zone: Option<&str>,
+    ) -> Result<Process> {
         let mut command = Command::new(program);
         command
             .arg("--config-path")
@@ -65,6 +70,9 @@ impl Envoy {
             .arg("--admin-address-path")
             .arg(address_file)
             .args(["--concurrency", "2", "--disable-hot-restart", "--log-level", "info"]);
+        if let Some(zone) = zone {
+            command.args(["--service-zone", zone]);
+        }
         Process::start("envoy", command, &dir.join("envoy.log"))
     }
 

@@ -24,6 +24,8 @@ pub struct WorkerSpec {
     pub version: String,
     /// The card that it claims to have; `None` for a CPU worker.
     pub gpu: Option<SimulatedGpu>,
+    /// The zone that it says it runs in; `None` for its card's.
+    pub zone: Option<String>,
     /// How long its record outlives it, in seconds.
     pub lease_ttl_s: u16,
     /// How long it serves on after it took its record out of etcd, so that Envoy learns of it first.
@@ -40,10 +42,18 @@ impl WorkerSpec {
             model: "minilm".to_owned(),
             version: version.to_owned(),
             gpu: None,
+            zone: None,
             lease_ttl_s: 3,
             drain_delay: Duration::from_millis(500),
             models: None,
         }
+    }
+
+    /// The same in a zone.
+    #[must_use]
+    pub fn in_zone(mut self, zone: &str) -> Self {
+        self.zone = Some(zone.to_owned());
+        self
     }
 
     /// The same with a simulated card.
@@ -140,6 +150,9 @@ impl Worker {
             .args(["--drain-delay-ms", &spec.drain_delay.as_millis().to_string()])
             .arg("--endpoints-file")
             .arg(&file);
+        if let Some(zone) = &spec.zone {
+            command.args(["--zone", zone]);
+        }
         let gpu_file = dir.join(format!("{}.gpu.json", spec.id));
         if let Some(gpu) = &spec.gpu {
             write_gpu(&gpu_file, gpu)?;

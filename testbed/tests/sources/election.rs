@@ -95,7 +95,7 @@ async fn same_for_proxies(install: &Install, run: &Run, replicas: &[ControlPlane
     for (index, replica) in replicas.iter().take(2).enumerate() {
         let dir = run.dir().join(format!("envoy-{index}"));
         std::fs::create_dir_all(&dir)?;
-        envoys.push(Envoy::start(install, &dir, replica.xds(), Ads::Incremental)?);
+        envoys.push(Envoy::start(install, &dir, replica.xds(), Ads::Incremental, None)?);
     }
     let given = |report: &MeshReport| -> Result<()> {
         let node = report.nodes.first().context("no proxy")?;

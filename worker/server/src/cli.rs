@@ -67,6 +67,12 @@ pub struct ServeArgs {
     /// Name of this machine [default: its host name]
     #[arg(long)]
     pub node: Option<String>,
+    /// Zone that this worker runs in; proxies prefer their own [default: its card's, from the inventory]
+    #[arg(long)]
+    pub zone: Option<String>,
+    /// Rack within that zone
+    #[arg(long, requires = "zone")]
+    pub rack: Option<String>,
     /// PCI address of the GPU that this worker computes on, for example 0000:3b:00.0; the card itself stands in etcd, under
     /// devices/gpu/<node>/<ADDRESS>, and this worker is weighed by it
     #[arg(long, value_name = "ADDRESS", conflicts_with = "simulated_gpu")]

@@ -49,6 +49,10 @@ pub struct RegistrationConfig {
     pub advertise: Option<SocketAddr>,
     /// Name of this machine.
     pub node: String,
+    /// The zone that it runs in, if it was told.
+    pub zone: Option<String>,
+    /// The rack within the zone.
+    pub rack: Option<String>,
     /// How long a dead worker is remembered.
     pub lease_ttl: Duration,
     /// The GPU it computes on, if any.
@@ -184,6 +188,8 @@ fn registration(args: &ServeArgs, node: String) -> Result<RegistrationConfig, Co
         node,
         lease_ttl: Duration::from_secs(args.lease_ttl_s.into()),
         mig_profile: args.mig_profile.clone(),
+        zone: args.zone.clone().map(|zone| name("--zone", zone)).transpose()?,
+        rack: args.rack.clone().map(|rack| name("--rack", rack)).transpose()?,
         report_interval: Duration::from_millis(args.report_interval_ms.into()),
         gpu,
     })

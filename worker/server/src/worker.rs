@@ -300,6 +300,8 @@ fn register(
         node: config.node.clone(),
         device: pci,
         mig_profile,
+        zone: config.zone,
+        rack: config.rack,
         models: models.served(),
         telemetry: Some(reporter.first()),
         draining: false,

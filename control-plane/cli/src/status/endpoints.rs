@@ -4,7 +4,7 @@ use super::text::{UNASKED, ago, and_more, grouped};
 use crate::args::StatusArgs;
 use crate::table::Table;
 use kilocard_policy::config::{BULK_POOL, DEFAULT_POOL};
-use kilocard_registry::report::{ClusterReport, DrainReport, EndpointReport, MeshReport};
+use kilocard_registry::report::{ClusterReport, DrainReport, EndpointReport, LocalityReport, MeshReport};
 use std::fmt::Write;
 use std::time::Duration;
 
@@ -30,6 +30,7 @@ pub(super) fn render(text: &mut String, report: &MeshReport, args: &StatusArgs) 
             grouped(count)
         );
     }
+    localities(text, &shown, args.every_endpoint);
     drained(text, &shown, args.every_endpoint);
     pools(text, &shown);
 }
@@ -153,6 +154,48 @@ pub(crate) fn why(endpoint: &EndpointReport) -> String {
         (None, None) => {}
     }
     text
+}
+
+/// Where endpoints are in several zones or racks: how busy each is, and what it sends to others. Those that send come first.
+fn localities(text: &mut String, clusters: &[&ClusterReport], all: bool) {
+    let several = clusters.iter().filter(|cluster| cluster.localities.len() > 1);
+    let mut rows: Vec<(String, &LocalityReport)> = several
+        .flat_map(|cluster| cluster.localities.iter().map(|locality| (name(cluster), locality)))
+        .collect();
+    if rows.is_empty() {
+        return;
+    }
+    rows.sort_by_key(|(_, locality)| std::cmp::Reverse(locality.away_percent));
+    let mut table = Table::new(&["MODEL/VERSION", "LOCALITY", "CAPACITY", "BUSY", "ELSEWHERE"]).indented(2);
+    let shown = if all { rows.len() } else { UNASKED };
+    for (cluster, locality) in rows.iter().take(shown) {
+        let to = locality
+            .to
+            .iter()
+            .map(|to| format!("{} % to {}", to.percent, place(&to.zone, &to.rack)));
+        let to: Vec<String> = to.collect();
+        table.row([
+            cluster.clone(),
+            place(&locality.zone, &locality.rack),
+            format!("{:.0}", locality.capacity),
+            locality
+                .busy
+                .map_or("unknown".to_owned(), |busy| format!("{:.0} %", busy * 100.0)),
+            if to.is_empty() { "-".to_owned() } else { to.join(", ") },
+        ]);
+    }
+    let _ = write!(text, "\nLOCALITIES\n{table}");
+    if rows.len() > shown {
+        let _ = writeln!(text, " {}: `--endpoints` shows all", and_more(rows.len(), shown));
+    }
+}
+
+/// `zone-a`, or `zone-a/r7`.
+pub(super) fn place(zone: &str, rack: &str) -> String {
+    match rack {
+        "" => zone.to_owned(),
+        rack => format!("{zone}/{rack}"),
+    }
 }
 
 /// Where a PoolPolicy has declared some: every model has those that are built in.

@@ -1,8 +1,9 @@
 //! Proxies: how far each is, and what it refused, in its own words.
 
+use super::endpoints::place;
 use super::text::{UNASKED, and_more, milliseconds};
 use crate::table::Table;
-use kilocard_registry::report::{NodeReport, NodeTypeReport};
+use kilocard_registry::report::{MeshReport, NodeReport, NodeTypeReport};
 use std::fmt::Write;
 
 pub(super) fn refuses(node: &NodeReport) -> bool {
@@ -25,21 +26,23 @@ pub(super) fn render(text: &mut String, nodes: &[NodeReport], all: bool) {
     let is_large = nodes.len() > UNASKED && !all;
     let troubled = |node: &&NodeReport| !is_large || refuses(node) || behind_ms(node).is_some();
     let shown: Vec<&NodeReport> = nodes.iter().filter(troubled).collect();
-    let mut table = Table::new(&["NODE", "PROTOCOL", "TYPE", "STATE", "LAG"]).indented(2);
+    let mut table = Table::new(&["NODE", "LOCALITY", "PROTOCOL", "TYPE", "STATE", "LAG"]).indented(2);
     let limit = if all { shown.len() } else { UNASKED };
     for node in shown.iter().take(limit) {
         if node.types.is_empty() {
             table.row([
-                node.id.as_str(),
-                node.protocol.as_str(),
-                "-",
-                "subscribed to nothing",
-                "-",
+                node.id.clone(),
+                locality(node),
+                node.protocol.clone(),
+                "-".to_owned(),
+                "subscribed to nothing".to_owned(),
+                "-".to_owned(),
             ]);
         }
         for report in &node.types {
             table.row([
                 node.id.clone(),
+                locality(node),
                 node.protocol.clone(),
                 short_type(&report.type_url),
                 state(report),
@@ -58,6 +61,29 @@ pub(super) fn render(text: &mut String, nodes: &[NodeReport], all: bool) {
         );
     }
     refusals(text, nodes, all);
+}
+
+/// What does not hold for gRPC's own clients, while there are any.
+pub(super) fn limits(text: &mut String, report: &MeshReport) {
+    let limits = &report.proxyless.limits;
+    if limits.is_empty() || !report.nodes.iter().any(|node| node.client == "grpc") {
+        return;
+    }
+    let mut table = Table::new(&["OF", "FIELD", "INSTEAD"]).indented(2);
+    for limit in limits.iter().take(UNASKED) {
+        table.row([limit.of.as_str(), limit.field.as_str(), limit.effect.as_str()]);
+    }
+    let _ = write!(text, "\nNOT FOR CLIENTS WITHOUT A PROXY\n{table}");
+    if limits.len() > UNASKED {
+        let _ = writeln!(text, " {}: `-o json` shows all", and_more(limits.len(), UNASKED));
+    }
+}
+
+fn locality(node: &NodeReport) -> String {
+    match node.zone.as_str() {
+        "" => "-".to_owned(),
+        zone => place(zone, &node.rack),
+    }
 }
 
 /// What is refused, resource by resource.

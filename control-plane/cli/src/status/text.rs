@@ -21,6 +21,7 @@ pub(super) fn render(report: &MeshReport, args: &StatusArgs, now: SystemTime) ->
     policies(&mut text, &report.policies);
     endpoints::render(&mut text, report, args);
     proxies::render(&mut text, &report.nodes, args.every_proxy);
+    proxies::limits(&mut text, report);
     rejected(&mut text, &report.rejected_records);
     text
 }

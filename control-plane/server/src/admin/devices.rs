@@ -101,6 +101,8 @@ mod tests {
         let endpoint = EndpointReport {
             worker: worker.to_owned(),
             address: "10.0.0.1:9000".to_owned(),
+            zone: String::new(),
+            rack: String::new(),
             weight: 7,
             factors,
             tags: Vec::new(),

@@ -9,9 +9,12 @@ use crate::source::Health;
 use crate::weights::{SharedWeights, Weights};
 use kilocard_policy::config::MeshState;
 use kilocard_registry::report::{
-    ClusterReport, ControlPlaneReport, ElectionReport, EndpointReport, FilterStateReport, MeshReport, NodeReport,
-    PolicyReport, ProxylessReport, RejectedRecord, SourceReport,
+    ClusterReport, ControlPlaneReport, ElectionReport, EndpointReport, FilterStateReport, LocalityReport, MeshReport,
+    NodeReport, PolicyReport, ProxylessReport, RejectedRecord, SourceReport, SpillReport,
 };
+use kilocard_registry::worker::ServedModel;
+use kilocard_weights::{Locality, Split};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -28,8 +31,8 @@ pub struct Given {
     pub weights: SharedWeights,
 }
 
-/// The report as of now.
-pub fn report(mesh: &Mesh, health: &Health, given: &Given, nodes: Vec<NodeReport>) -> MeshReport {
+/// The report as of `now`.
+pub fn report(mesh: &Mesh, health: &Health, given: &Given, nodes: Vec<NodeReport>, now: Instant) -> MeshReport {
     MeshReport {
         control_plane: ControlPlaneReport {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -44,7 +47,7 @@ pub fn report(mesh: &Mesh, health: &Health, given: &Given, nodes: Vec<NodeReport
             saturated: given.state.saturated.clone(),
         },
         policies: policies(mesh),
-        clusters: clusters(mesh, &given.weights.lock()),
+        clusters: clusters(mesh, &given.weights.lock(), now),
         rejected_records: mesh
             .rejected
             .iter()
@@ -73,16 +76,19 @@ fn policies(mesh: &Mesh) -> Vec<PolicyReport> {
         .collect()
 }
 
-fn clusters(mesh: &Mesh, weights: &Weights) -> Vec<ClusterReport> {
-    let (placement, now) = (place(mesh, weights).into_iter(), Instant::now());
+fn clusters(mesh: &Mesh, weights: &Weights, now: Instant) -> Vec<ClusterReport> {
+    let placement = place(mesh, weights).into_iter();
     let pools = Pools::of(&mesh.policies);
     placement
         .map(|(served, placed)| ClusterReport {
             pools: pools.names(&served.model),
+            localities: localities(&served, weights, now),
             endpoints: placed
                 .into_iter()
                 .map(|(worker, placed)| EndpointReport {
                     address: placed.address.to_string(),
+                    zone: placed.locality.zone.clone(),
+                    rack: placed.locality.rack.clone(),
                     weight: placed.weighed.weight,
                     factors: weights.explain(&served, &worker, now).unwrap_or_default(),
                     tags: placed.tags.to_vec(),
@@ -93,6 +99,33 @@ fn clusters(mesh: &Mesh, weights: &Weights) -> Vec<ClusterReport> {
             version: served.version,
         })
         .collect()
+}
+
+fn localities(served: &ServedModel, weights: &Weights, now: Instant) -> Vec<LocalityReport> {
+    let splits: BTreeMap<&Locality, &Split> = weights.splits(served).collect();
+    let sites = weights.sites(served, now).into_iter();
+    sites
+        .map(|(locality, site)| {
+            let split = splits.get(&*locality).copied();
+            let to = split.into_iter().flat_map(|split| &split.to);
+            LocalityReport {
+                zone: locality.zone.clone(),
+                rack: locality.rack.clone(),
+                capacity: site.capacity,
+                busy: site.busy,
+                away_percent: split.map_or(0, |split| split.away),
+                to: to.map(|(to, percent)| spill(to, *percent)).collect(),
+            }
+        })
+        .collect()
+}
+
+fn spill(to: &Locality, percent: u32) -> SpillReport {
+    SpillReport {
+        zone: to.zone.clone(),
+        rack: to.rack.clone(),
+        percent,
+    }
 }
 
 #[cfg(test)]
@@ -114,8 +147,9 @@ mod tests {
             secrets: Arc::default(),
             weights: SharedWeights::default(),
         };
-        given.weights.lock().follow(&mesh, Instant::now());
-        let report = report(&mesh, &Health::default(), &given, vec![]);
+        let now = Instant::now();
+        given.weights.lock().follow(&mesh, now);
+        let report = report(&mesh, &Health::default(), &given, vec![], now);
         insta::assert_json_snapshot!(report);
     }
 }

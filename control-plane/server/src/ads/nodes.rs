@@ -283,12 +283,13 @@ impl Counting {
 
 impl Entry {
     fn report(&self, now: Instant) -> NodeReport {
-        let Audience { client, zone } = Audience::of(&self.node);
+        let Audience { client, locality } = Audience::of(&self.node);
         NodeReport {
             id: self.node.id.clone(),
             protocol: self.protocol.clone(),
             client: client.label().to_owned(),
-            zone,
+            zone: locality.zone,
+            rack: locality.rack,
             cluster: self.node.cluster.clone(),
             address: self.peer.address.map(|address| address.to_string()),
             connected_s: now.saturating_duration_since(self.since).as_secs(),

@@ -257,7 +257,7 @@ impl<P: Protocol> Session<P> {
     /// The edition for this client of what is served now.
     fn served(&self, snapshots: &watch::Receiver<Option<Arc<Editions>>>) -> Option<Arc<Snapshot>> {
         let editions = snapshots.borrow().clone()?;
-        Some(Arc::clone(editions.of(&self.audience)))
+        Some(editions.of(&self.audience))
     }
 
     fn on_request(&mut self, request: P::Request) -> Result<(), Status> {

@@ -5,6 +5,7 @@ use kilocard_policy::config::{is_name, is_version};
 use kilocard_registry::device::DeviceRecord;
 use kilocard_registry::layout::DeviceId;
 use kilocard_registry::worker::{Telemetry, WorkerRecord};
+use kilocard_weights::Locality;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 
@@ -111,6 +112,10 @@ pub fn worker(id: &str, json: &[u8], created: i64) -> Result<Worker, InvalidReco
         device: record.device.map(|pci| DeviceId { node: record.node, pci }),
         models: record.models.into_iter().collect(),
         mig_profile: record.mig_profile,
+        locality: record.zone.map(|zone| Locality {
+            zone,
+            rack: record.rack.unwrap_or_default(),
+        }),
         telemetry: record.telemetry.map(bounded),
         draining: record.draining,
         id: record.id,

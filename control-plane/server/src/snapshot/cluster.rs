@@ -9,6 +9,9 @@ use crate::snapshot::pool::{Pools, cluster_name};
 use crate::snapshot::wire::{millis, seconds, truth, uint};
 use envoy_types::pb::envoy::config::cluster::v3::circuit_breakers::Thresholds;
 use envoy_types::pb::envoy::config::cluster::v3::circuit_breakers::thresholds::RetryBudget;
+use envoy_types::pb::envoy::config::cluster::v3::cluster::common_lb_config::{
+    LocalityConfigSpecifier, LocalityWeightedLbConfig,
+};
 use envoy_types::pb::envoy::config::cluster::v3::cluster::lb_subset_config::lb_subset_selector::LbSubsetSelectorFallbackPolicy;
 use envoy_types::pb::envoy::config::cluster::v3::cluster::lb_subset_config::{
     LbSubsetFallbackPolicy, LbSubsetMetadataFallbackPolicy, LbSubsetSelector,
@@ -88,6 +91,11 @@ fn of_pool(name: String, endpoints: &str, pool: &PoolPolicy, beside: Vec<Thresho
         // dead workers which it had ejected already, whenever weights had just changed.
         common_lb_config: Some(CommonLbConfig {
             update_merge_window: millis(100),
+            // Localities of one priority get requests by their weights, which say what spills over; see
+            // `docs/adr/0012-localities.md`.
+            locality_config_specifier: Some(LocalityConfigSpecifier::LocalityWeightedLbConfig(
+                LocalityWeightedLbConfig::default(),
+            )),
             // Envoy's "panic" sends requests to ejected hosts when too few others are left. Within a subset of one dead
             // card it would do so for ever, where the next class of the request's list has a living one.
             healthy_panic_threshold: Some(Percent { value: 0.0 }),
@@ -137,6 +145,9 @@ fn by_gpu_tag() -> LbSubsetConfig {
         metadata_fallback_policy: LbSubsetMetadataFallbackPolicy::FallbackList.into(),
         // An endpoint has many tags and is in the subset of each.
         list_as_any: true,
+        // Also within a subset, in which a locality counts by the part of its endpoints that has the tag.
+        locality_weight_aware: true,
+        scale_locality_weight: true,
         subset_selectors: vec![selector],
         ..LbSubsetConfig::default()
     }

@@ -1,14 +1,16 @@
 //! EDS: the workers of a model version.
 
+use crate::snapshot::locality::groups;
 use crate::snapshot::placement::{Placed, route_key};
 use crate::snapshot::wire::uint;
+use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::config::core::v3::socket_address::PortSpecifier;
 use envoy_types::pb::envoy::config::core::v3::{Address, HealthStatus, Metadata, SocketAddress, address};
 use envoy_types::pb::envoy::config::endpoint::v3::lb_endpoint::HostIdentifier;
 use envoy_types::pb::envoy::config::endpoint::v3::{ClusterLoadAssignment, Endpoint, LbEndpoint, LocalityLbEndpoints};
 use envoy_types::pb::google::protobuf::{ListValue, Struct, Value, value};
 use kilocard_registry::worker::ServedModel;
-use kilocard_weights::Standing;
+use kilocard_weights::{Locality, Split, Standing};
 use kilocard_xds::snapshot::Resource;
 use prost::Message;
 use std::collections::BTreeMap;
@@ -19,24 +21,38 @@ pub(super) const LB_NAMESPACE: &str = "envoy.lb";
 /// Key of the tags by which a request may choose among endpoints, see [`super::placement::tags`].
 pub(super) const GPU_TAGS: &str = "gpu";
 
-/// The load assignment; one without endpoints for a version that nobody serves, so that its cluster is warm.
-pub fn build(served: &ServedModel, placed: &BTreeMap<String, Placed>) -> Resource {
-    let lb_endpoints: Vec<LbEndpoint> = placed.values().map(endpoint).collect();
-    let localities = if lb_endpoints.is_empty() {
-        Vec::new()
-    } else {
-        vec![LocalityLbEndpoints {
-            lb_endpoints,
-            ..LocalityLbEndpoints::default()
-        }]
-    };
+/// The load assignment for proxies in `own`; one without endpoints for a version that nobody serves, so that its cluster is
+/// warm.
+pub fn build(
+    served: &ServedModel,
+    placed: &BTreeMap<String, Placed>,
+    own: &Locality,
+    split: Option<&Split>,
+) -> Resource {
     let name = route_key(served);
+    let localities = groups(placed.values(), own, split)
+        .into_iter()
+        .map(|group| LocalityLbEndpoints {
+            locality: named(&group.locality),
+            priority: group.priority,
+            load_balancing_weight: uint(group.weight),
+            lb_endpoints: group.members.into_iter().map(endpoint).collect(),
+            ..LocalityLbEndpoints::default()
+        });
     let assignment = ClusterLoadAssignment {
         cluster_name: name.clone(),
-        endpoints: localities,
+        endpoints: localities.collect(),
         ..ClusterLoadAssignment::default()
     };
     Resource::new(name, assignment.encode_to_vec())
+}
+
+fn named(locality: &Locality) -> Option<core::Locality> {
+    (*locality != Locality::default()).then(|| core::Locality {
+        zone: locality.zone.clone(),
+        sub_zone: locality.rack.clone(),
+        ..core::Locality::default()
+    })
 }
 
 /// A socket address as Envoy writes it.

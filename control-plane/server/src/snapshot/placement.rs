@@ -6,7 +6,7 @@ use crate::model::Mesh;
 use crate::weights::{Weights, living};
 use kilocard_policy::config::Spec;
 use kilocard_registry::worker::ServedModel;
-use kilocard_weights::Weighed;
+use kilocard_weights::{Locality, Weighed};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -21,6 +21,8 @@ pub struct Placed {
     pub address: SocketAddr,
     /// How much it takes, and whether it takes anything.
     pub weighed: Weighed,
+    /// Where it is; the default when nobody says, or when that makes no difference.
+    pub locality: Arc<Locality>,
     /// Among what a request may choose, see [`tags`].
     pub tags: Arc<[String]>,
 }
@@ -41,6 +43,7 @@ pub fn place(mesh: &Mesh, weights: &Weights) -> Placement {
             let placed = Placed {
                 address: worker.address,
                 weighed,
+                locality: weights.locality(served, &worker.id).cloned().unwrap_or_default(),
                 tags: Arc::clone(&tags),
             };
             placement

@@ -20,12 +20,13 @@ use crate::snapshot::editions::Parts;
 use crate::snapshot::placement::{Placed, Placement, route_key};
 use kilocard_policy::config::{RoutingPolicy, Spec};
 use kilocard_registry::worker::ServedModel;
+use kilocard_weights::Locality;
 use kilocard_xds::snapshot::{ResourceSet, ResourceType, Snapshot};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// Everything that gRPC clients are given.
-pub(super) fn build(parts: &Parts) -> Snapshot {
+/// Everything that gRPC clients in `own` are given.
+pub(super) fn build(parts: &Parts, own: &Locality) -> Snapshot {
     let offered = offer(&parts.placement, &parts.workers);
     let ready = ready(&offered, &parts.state.unready);
     let models: Vec<Model<'_>> = routing(&parts.policies)
@@ -36,7 +37,9 @@ pub(super) fn build(parts: &Parts) -> Snapshot {
         .filter(|model| model.policy.model != GATEWAY)
         .map(route::of_model);
     let routes = std::iter::once(route::of_gateway(&models)).chain(of_models);
-    let endpoints = offered.iter().map(|(served, placed)| endpoint::build(served, placed));
+    let endpoints = offered
+        .iter()
+        .map(|(served, placed)| endpoint::build(served, placed, own, parts.split(served, own)));
     Snapshot::new([
         (
             ResourceType::Cluster,

@@ -45,6 +45,7 @@ pub(crate) fn worker(id: &str, port: u16, models: &[(&str, &str)], device: Optio
         }),
         models: models.iter().map(|(model, version)| served(model, version)).collect(),
         mig_profile: None,
+        locality: None,
         telemetry: None,
         draining: false,
         created: i64::from(port),

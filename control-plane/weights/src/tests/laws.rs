@@ -318,3 +318,24 @@ fn weights_do_not_oscillate_when_reports_are_late_and_noisy() {
         assert!(a_second <= 0.1, "{variation:?} over {SECONDS} s");
     }
 }
+
+#[test]
+fn a_card_that_the_inventory_comes_to_know_has_its_weight_at_once() {
+    let mut bench = Bench::new();
+    let nowhere = Locality::default();
+    let unlisted = Subject {
+        card: Card::Unlisted("n1/0"),
+        telemetry: None,
+        locality: &nowhere,
+        pools: &bench.pools,
+    };
+    bench.fleet.observe("a", &unlisted, bench.now);
+    bench.tick();
+    let guess = bench.weight("a");
+    bench.reports("a", "H100", None);
+    bench.now += SECOND;
+    bench.observe();
+    bench.tick();
+    assert!(guess < 100, "{guess}");
+    assert_eq!(bench.weight("a"), 400);
+}

@@ -7,6 +7,7 @@ use super::limits::{MAX_DECLARED, MAX_LONG_LIST};
 use super::name;
 use super::reader::{Key, Node};
 use super::violation::Violations;
+use super::word::words;
 
 /// The constants of one model, or of every model that has no policy of its own. A section that is absent is taken from the
 /// policy of all models, and if it is absent there too, from the built-in defaults.
@@ -62,6 +63,14 @@ pub struct WeightPolicy {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(test, schemars(with = "FaultConstants", default))]
     pub faults: Option<FaultConstants>,
+    /// What counts as a locality.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, schemars(with = "LocalityLevel", default))]
+    pub locality: Option<LocalityLevel>,
+    /// When requests go to other localities.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, schemars(with = "SpilloverConstants", default))]
+    pub spillover: Option<SpilloverConstants>,
     /// XID codes that drain, instead of the built-in list.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(
@@ -73,6 +82,18 @@ pub struct WeightPolicy {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(test, schemars(with = "Vec<CardCapacity>", default, length(max = 256)))]
     pub cards: Option<Vec<CardCapacity>>,
+}
+
+words! {
+    /// What counts as a locality, whose proxies prefer its own endpoints.
+    pub enum LocalityLevel {
+        /// Nothing: all endpoints are as good for every proxy.
+        None = "none",
+        /// Each zone.
+        Zone = "zone",
+        /// Each rack of each zone.
+        Rack = "rack",
+    }
 }
 
 /// What is expected of a card or of a slice of one.
@@ -237,6 +258,22 @@ section! {
     }
 }
 
+section! {
+    /// When the proxies of a locality send requests to others.
+    pub struct SpilloverConstants {
+        /// Busy fraction of the own endpoints above which requests go elsewhere, percent.
+        engage_percent: 2..=100, default 85;
+        /// Below which they come back, percent.
+        release_percent: 1..=99, default 75;
+        /// The most by which the share changes in a second, percent of all requests.
+        step_percent: 1..=100, default 5;
+        /// The largest share, percent; 0 for no spill-over.
+        most_percent: 0..=90, default 90;
+        /// The least time before a change in the other direction, milliseconds.
+        hold_ms: 0..=600_000, default 5000;
+    }
+}
+
 const FIELDS: &[&str] = &[
     "model",
     "memory",
@@ -249,6 +286,8 @@ const FIELDS: &[&str] = &[
     "slow_start",
     "capacity",
     "faults",
+    "locality",
+    "spillover",
     "fatal_xids",
     "cards",
 ];
@@ -266,6 +305,8 @@ pub(super) fn read(spec: &Node<'_>, out: &mut Violations) -> Option<WeightPolicy
     let slow_start = spec.maybe("slow_start", out, SlowStartConstants::read);
     let capacity = spec.maybe("capacity", out, CapacityConstants::read);
     let faults = spec.maybe("faults", out, FaultConstants::read);
+    let locality = spec.maybe("locality", out, LocalityLevel::read);
+    let spillover = spec.maybe("spillover", out, read_spillover);
     let fatal_xids = spec.maybe("fatal_xids", out, |node, out| {
         node.set(0..=MAX_LONG_LIST, out, |node, out| node.integer(1..=65_535, out))
     });
@@ -291,6 +332,8 @@ pub(super) fn read(spec: &Node<'_>, out: &mut Violations) -> Option<WeightPolicy
         slow_start: slow_start?,
         capacity: capacity?,
         faults: faults?,
+        locality: locality?,
+        spillover: spillover?,
         fatal_xids: fatal_xids?,
         cards: cards?,
     })
@@ -318,6 +361,18 @@ fn read_publication(node: &Node<'_>, out: &mut Violations) -> Option<Publication
         out.add(format!("{}.settle_ms", node.path()), message);
     }
     Some(publication)
+}
+
+fn read_spillover(node: &Node<'_>, out: &mut Violations) -> Option<SpilloverConstants> {
+    let spillover = SpilloverConstants::read(node, out)?;
+    if spillover.release_percent >= spillover.engage_percent {
+        let message = format!(
+            "is {}, but must be below engage_percent, {}: between them nothing moves",
+            spillover.release_percent, spillover.engage_percent
+        );
+        out.add(format!("{}.release_percent", node.path()), message);
+    }
+    Some(spillover)
 }
 
 fn read_card(node: &Node<'_>, out: &mut Violations) -> Option<CardCapacity> {

@@ -20,7 +20,7 @@ pub(super) struct Rider {
 
 impl Rider {
     pub(super) async fn start(install: &Install, dir: &Path, xds: SocketAddr) -> Result<Self> {
-        let envoy = Envoy::start(install, dir, xds, Ads::Incremental)?;
+        let envoy = Envoy::start(install, dir, xds, Ads::Incremental, None)?;
         poll::until("Envoy to have endpoints", PATIENCE, async || {
             ensure!(!endpoints(&envoy).await?.is_empty(), "it has none");
             Ok(())

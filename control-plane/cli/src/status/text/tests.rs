@@ -165,3 +165,37 @@ fn what_comes_from_outside_cannot_forge_a_line() {
     });
     expect(&text, &["bad\\u{1b}[2J\\nPROXIES", "x\\ny"]);
 }
+
+#[test]
+fn zones_and_what_spills_over_are_shown_where_there_are_several() {
+    let text = shown(|value| {
+        value["clusters"][0]["localities"] = json!([
+            {"zone": "b", "capacity": 200.0, "busy": null, "away_percent": 0},
+            {"zone": "a", "rack": "r7", "capacity": 400.0, "busy": 0.91, "away_percent": 15,
+             "to": [{"zone": "b", "percent": 10}, {"zone": "c", "rack": "r1", "percent": 5}]},
+        ]);
+        value["nodes"][0]["zone"] = json!("a");
+        value["nodes"][0]["rack"] = json!("r7");
+    });
+    expect(
+        &text,
+        &[
+            "minilm/v1      a/r7      400       91 %     10 % to b, 5 % to c/r1\n  minilm/v1      b         200       unknown  -",
+            "envoy-1  a/r7      delta",
+        ],
+    );
+    assert!(!shown(|_| {}).contains("LOCALITIES"));
+}
+
+#[test]
+fn what_clients_without_a_proxy_do_without_is_shown_once_there_are_any() {
+    let limits = |client: &'static str| {
+        shown(move |value| {
+            let limit = json!({"of": "RoutingPolicy/minilm", "field": "spec.shadow", "effect": "no copies"});
+            value["proxyless"] = json!({"targets": ["gateway"], "limits": [limit]});
+            value["nodes"][0]["client"] = json!(client);
+        })
+    };
+    expect(&limits("grpc"), &["RoutingPolicy/minilm  spec.shadow  no copies"]);
+    assert!(!limits("envoy").contains("no copies"));
+}

@@ -25,7 +25,7 @@ fn edition(mesh: &Mesh) -> Snapshot {
         client: Client::Grpc,
         ..Audience::default()
     };
-    Snapshot::clone(builder.editions(proxies, mesh).of(&audience))
+    Snapshot::clone(&builder.editions(proxies, mesh).of(&audience))
 }
 
 fn decode<T: Message + Default>(snapshot: &Snapshot, kind: ResourceType, name: &str) -> T {

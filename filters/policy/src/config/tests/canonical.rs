@@ -359,6 +359,11 @@ fn weight_constants() -> BoxedStrategy<Value> {
         ("interval_ms", may(integer(100..=1000))),
         ("settle_ms", may(integer(1000..=600_000))),
     ]);
+    let spillover = object(vec![
+        ("engage_percent", may(integer(76..=100))),
+        ("release_percent", may(integer(1..=75))),
+        ("most_percent", may(integer(0..=90))),
+    ]);
     let card = object(vec![
         ("product", must(name())),
         ("mig", may(name())),
@@ -370,6 +375,11 @@ fn weight_constants() -> BoxedStrategy<Value> {
         ("publication", may(publication)),
         ("slow_start", may(object(vec![("over_ms", may(integer(0..=600_000)))]))),
         ("faults", may(faults)),
+        (
+            "locality",
+            may(prop::sample::select(&["none", "zone", "rack"][..]).prop_map(Value::from)),
+        ),
+        ("spillover", may(spillover)),
         (
             "fatal_xids",
             may(prop::collection::btree_set(1..=200_u32, 0..4).prop_map(Value::from_iter)),
