@@ -35,6 +35,8 @@ pub enum Command {
     Pack(PackArgs),
     /// Check every file of the repository against its manifest
     Verify(VerifyArgs),
+    /// Show what this machine's cards and RDMA ports say: the device records and the readings that workers here would report
+    Inspect(InspectArgs),
 }
 
 /// Flags of `serve`.
@@ -73,8 +75,9 @@ pub struct ServeArgs {
     /// Rack within that zone
     #[arg(long, requires = "zone")]
     pub rack: Option<String>,
-    /// PCI address of the GPU that this worker computes on, for example 0000:3b:00.0; the card itself stands in etcd, under
-    /// devices/gpu/<node>/<ADDRESS>, and this worker is weighed by it
+    /// PCI address of the GPU that this worker computes on, for example 0000:3b:00.0; `kilocard-worker inspect` lists them.
+    /// The worker is weighed by what stands in etcd under devices/gpu/<node>/<ADDRESS>; where nothing does, it writes there
+    /// what NVML says of the card
     #[arg(long, value_name = "ADDRESS", conflicts_with = "simulated_gpu")]
     pub gpu_pci: Option<String>,
     /// JSON file with a GPU to pretend to have, labelled as simulated; read again when it changes
@@ -173,4 +176,27 @@ pub struct VerifyArgs {
     /// What to check, as MODEL/VERSION; may be given several times [default: all there is]
     #[arg(long = "model", value_name = "MODEL/VERSION")]
     pub models: Vec<VersionId>,
+}
+
+/// Flags of `inspect`.
+#[derive(Args, Clone, Debug)]
+pub struct InspectArgs {
+    /// PCI address of a GPU, for example 0000:3b:00.0; may be given several times [default: all there are]
+    #[arg(long, value_name = "ADDRESS")]
+    pub gpu_pci: Vec<String>,
+    /// Name of this machine [default: its host name]
+    #[arg(long)]
+    pub node: Option<String>,
+    /// How to print
+    #[arg(long, short, default_value = "text")]
+    pub output: Output,
+}
+
+/// How to print.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people
+    Text,
+    /// For machines
+    Json,
 }

@@ -66,8 +66,8 @@ pub struct RegistrationConfig {
 /// The GPU that a worker computes on.
 #[derive(Clone, Debug)]
 pub enum Gpu {
-    /// By its PCI address; what card that is stands in the inventory, which the operator keeps.
-    Inventoried(String),
+    /// By its PCI address. What card that is says the inventory, or else the card.
+    Real(String),
     /// One to pretend to have, and the file that says so.
     Simulated(PathBuf, Box<SimulatedGpu>),
 }
@@ -76,7 +76,7 @@ impl Gpu {
     /// Its PCI address.
     pub fn pci(&self) -> &str {
         match self {
-            Self::Inventoried(pci) => pci,
+            Self::Real(pci) => pci,
             Self::Simulated(_, gpu) => &gpu.pci,
         }
     }
@@ -178,7 +178,7 @@ fn registration(args: &ServeArgs, node: String) -> Result<RegistrationConfig, Co
     args.etcd.check_credentials()?;
     let gpu = match (&args.gpu_pci, &args.simulated_gpu) {
         (Some(pci), _) if !is_pci_address(pci) => return Err(ConfigError::GpuPci(pci.clone())),
-        (Some(pci), _) => Some(Gpu::Inventoried(pci.clone())),
+        (Some(pci), _) => Some(Gpu::Real(pci.clone())),
         (None, Some(path)) => Some(Gpu::Simulated(path.clone(), Box::new(SimulatedGpu::read(path)?))),
         (None, None) => None,
     };
@@ -204,7 +204,8 @@ fn name(flag: &'static str, value: String) -> Result<String, ConfigError> {
     }
 }
 
-fn host_name() -> String {
+/// What this machine calls itself.
+pub fn host_name() -> String {
     fs::read_to_string("/proc/sys/kernel/hostname")
         .map_or_else(|_| "localhost".to_owned(), |name| name.trim().to_owned())
 }
@@ -231,7 +232,7 @@ mod tests {
     fn a_gpu_is_named_by_its_pci_address_or_simulated() {
         let registration = parse(&["--gpu-pci", "0000:3b:00.0"]).unwrap().registration.unwrap();
         let gpu = registration.gpu.unwrap();
-        assert!(matches!(&gpu, Gpu::Inventoried(_)) && gpu.pci() == "0000:3b:00.0");
+        assert!(matches!(&gpu, Gpu::Real(_)) && gpu.pci() == "0000:3b:00.0");
         let error = parse(&["--gpu-pci", "3b:00"]).unwrap_err().to_string();
         assert!(error.contains("--gpu-pci \"3b:00\" is no PCI address"), "{error}");
         let both = [

@@ -11,11 +11,14 @@ mod deadline;
 pub mod endpoints;
 #[cfg(test)]
 mod fixture;
+pub mod inspect;
 pub mod load_report;
 pub mod meter;
 pub mod metrics;
 pub mod models;
+pub mod nvml;
 mod quote;
+pub mod rdma;
 pub mod registration;
 pub mod service;
 pub mod simulated_gpu;

@@ -1,19 +1,21 @@
 //! The worker's load report: made all the time, and written to etcd when it tells something new or was promised.
 //!
-//! What the engine says of itself is measured here. What the card says comes from NVML ([`nvml`]) or, for a card that is
+//! What the engine says of itself is measured here. What the card says comes from NVML ([`crate::nvml`]) or, for a card that is
 //! only pretended, from its file, which is read again when it changes. A fault is told at once; other changes that matter
 //! within a second; and whatever happens a report comes before the promised time is over, with some jitter, so that the
 //! workers of a mesh do not write at one moment.
 
-pub mod nvml;
 mod window;
 
-use crate::{meter::Meter, metrics::Metrics, models::Models, registration::Records, simulated_gpu::SimulatedGpu};
+use crate::{
+    config::Gpu, meter::Meter, metrics::Metrics, models::Models, nvml::NvmlCard, registration::Records,
+    simulated_gpu::SimulatedGpu,
+};
 use kilocard_registry::{
+    device::DeviceRecord,
     telemetry::{EngineLoad, GpuReading, ServingHealth},
     worker::Telemetry,
 };
-use nvml::NvmlCard;
 use std::{
     path::PathBuf,
     sync::Arc,
@@ -47,9 +49,22 @@ pub enum CardSource {
 }
 
 impl CardSource {
-    /// The card at this PCI address, if NVML is there.
-    pub fn nvml(pci: &str) -> Self {
-        NvmlCard::start(pci).map_or(Self::None, Self::Nvml)
+    /// What tells of this card; nothing does of one for which NVML does not answer.
+    pub fn open(gpu: Option<Gpu>) -> Self {
+        match gpu {
+            None => Self::None,
+            Some(Gpu::Real(pci)) => NvmlCard::start(&pci).map_or(Self::None, Self::Nvml),
+            Some(Gpu::Simulated(path, gpu)) => Self::Simulated { path, gpu },
+        }
+    }
+
+    /// What the inventory shall say of it, where nobody else has written that.
+    pub fn device(&self) -> Option<&DeviceRecord> {
+        match self {
+            Self::None => None,
+            Self::Nvml(card) => card.device(),
+            Self::Simulated { gpu, .. } => Some(&gpu.device),
+        }
     }
 }
 
@@ -99,7 +114,7 @@ impl Reporter {
             let since = written.elapsed();
             let engine = self.window.load(&self.meter().totals(), since);
             let report = self.report(engine);
-            let device = self.device();
+            let device = self.card.device().cloned();
             let wrote = records.send_if_modified(|records| {
                 let last = records.worker.telemetry.as_ref();
                 let differs = last.is_none_or(|last| is_fault(last, &report));
@@ -133,14 +148,6 @@ impl Reporter {
 
     fn queue(&self) -> usize {
         self.models.iter().map(|served| served.embedder.queue_depth()).sum()
-    }
-
-    /// What the inventory shall say of a simulated card.
-    fn device(&self) -> Option<kilocard_registry::device::DeviceRecord> {
-        match &self.card {
-            CardSource::Simulated { gpu, .. } => Some(gpu.device.clone()),
-            CardSource::None | CardSource::Nvml(_) => None,
-        }
     }
 
     /// Looks at the simulated card's file. The PCI address stays: a worker does not change cards.
@@ -228,7 +235,7 @@ fn is_significant(old: &Telemetry, new: &Telemetry) -> bool {
         || (throttled && moved(clock(&old.gpu), clock(&new.gpu), 0.05))
 }
 
-fn unix_ms() -> u64 {
+pub(crate) fn unix_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

@@ -4,8 +4,9 @@ use anyhow::Context;
 use clap::Parser;
 use kilocard_engine::{pack, repository::Repository};
 use kilocard_worker::{
-    cli::{Cli, Command, LogFormat, PackArgs, VerifyArgs},
-    config::Config,
+    cli::{Cli, Command, InspectArgs, LogFormat, Output, PackArgs, VerifyArgs},
+    config::{self, Config},
+    inspect::Inspection,
     worker::Worker,
 };
 use std::{
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
         },
         Command::Pack(args) => run_pack(&args),
         Command::Verify(args) => verify(&args),
+        Command::Inspect(args) => inspect(args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -139,5 +141,17 @@ fn verify(args: &VerifyArgs) -> anyhow::Result<()> {
         }
     }
     anyhow::ensure!(bad == 0, "{bad} of {} versions cannot be served", ids.len());
+    Ok(())
+}
+
+/// Prints what was found even when something is missing, and fails then.
+fn inspect(args: InspectArgs) -> anyhow::Result<()> {
+    let found = Inspection::make(args.node.unwrap_or_else(config::host_name), &args.gpu_pci);
+    let mut out = io::stdout();
+    match args.output {
+        Output::Text => write!(out, "{}", found.text())?,
+        Output::Json => writeln!(out, "{}", found.json()?)?,
+    }
+    anyhow::ensure!(found.problems.is_empty(), "{}", found.problems.join("\n"));
     Ok(())
 }

@@ -279,27 +279,22 @@ fn register(
     let layout = config.etcd.layout()?;
     let (models, metrics) = served;
     let pci = config.gpu.as_ref().map(|gpu| gpu.pci().to_owned());
-    let simulated = match &config.gpu {
-        Some(Gpu::Simulated(_, gpu)) => Some(gpu),
-        Some(Gpu::Inventoried(_)) | None => None,
+    let simulated_profile = match &config.gpu {
+        Some(Gpu::Simulated(_, gpu)) => gpu.mig_profile.clone(),
+        Some(Gpu::Real(_)) | None => None,
     };
-    let device = simulated.map(|gpu| {
-        let (node, pci) = (config.node.clone(), gpu.pci.clone());
-        (DeviceId { node, pci }, gpu.device.clone())
+    let card = CardSource::open(config.gpu);
+    let device = pci.clone().zip(card.device().cloned()).map(|(pci, device)| {
+        let node = config.node.clone();
+        (DeviceId { node, pci }, device)
     });
-    let mig_profile = simulated.and_then(|gpu| gpu.mig_profile.clone()).or(config.mig_profile);
-    let card = match config.gpu {
-        None => CardSource::None,
-        Some(Gpu::Inventoried(pci)) => CardSource::nvml(&pci),
-        Some(Gpu::Simulated(path, gpu)) => CardSource::Simulated { path, gpu },
-    };
     let mut reporter = Reporter::new(metrics.clone(), models.clone(), card, config.report_interval);
     let worker = WorkerRecord {
         id,
         address: config.advertise.unwrap_or(bound).to_string(),
         node: config.node.clone(),
         device: pci,
-        mig_profile,
+        mig_profile: simulated_profile.or(config.mig_profile),
         zone: config.zone,
         rack: config.rack,
         models: models.served(),
