@@ -16,7 +16,10 @@ use reply::Request;
 use std::{
     fmt, io,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
     thread::JoinHandle,
     time::{Duration, Instant},
 };
@@ -80,6 +83,7 @@ struct State {
 struct Shared {
     state: Mutex<State>,
     changed: Condvar,
+    failures: AtomicU32,
 }
 
 impl Shared {
@@ -124,6 +128,7 @@ impl Embedder {
                 closed: false,
             }),
             changed: Condvar::new(),
+            failures: AtomicU32::new(0),
         });
         let (device, dimension) = (backend.device(), backend.dimension());
         let compute = Compute {
@@ -157,6 +162,16 @@ impl Embedder {
     /// Sequences that wait.
     pub fn queue_depth(&self) -> usize {
         self.shared.lock().queue.len()
+    }
+
+    /// Batches that have failed since the last that did not.
+    pub fn failures_in_a_row(&self) -> u32 {
+        self.shared.failures.load(Ordering::Relaxed)
+    }
+
+    /// Whether the compute thread is gone: nothing will be computed any more.
+    pub fn has_ended(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
     /// Turns a text into ids, on this thread: keep it off an asynchronous runtime's.
@@ -276,6 +291,7 @@ impl<B: EmbeddingBackend> Compute<B> {
         let padded = TokenBatch::pad(batch.iter().map(|entry| &entry.payload.sequence));
         let started = Instant::now();
         let result = self.embed(&padded);
+        self.note(result.is_err());
         (self.observer)(&BatchReport {
             rows: padded.rows(),
             tokens: batch.iter().map(|entry| entry.tokens).sum(),
@@ -296,6 +312,13 @@ impl<B: EmbeddingBackend> Compute<B> {
                 }
             }
         }
+    }
+
+    /// This thread alone writes the count.
+    fn note(&self, failed: bool) {
+        let before = self.shared.failures.load(Ordering::Relaxed);
+        let failures = if failed { before.saturating_add(1) } else { 0 };
+        self.shared.failures.store(failures, Ordering::Relaxed);
     }
 
     /// A panic in a backend costs its batch, not the worker.

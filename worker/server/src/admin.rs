@@ -1,6 +1,6 @@
 //! The admin endpoint: `/ready` and `/metrics`.
 
-use crate::{metrics::Metrics, models::Models};
+use crate::{health::Health, metrics::Metrics, models::Models};
 use axum::{
     Json, Router,
     extract::State,
@@ -10,7 +10,6 @@ use axum::{
 };
 use serde_json::json;
 use std::sync::Arc;
-use tokio_util::sync::CancellationToken;
 
 /// What the pages show.
 #[derive(Clone, Debug)]
@@ -19,8 +18,8 @@ pub struct Admin {
     pub metrics: Arc<Metrics>,
     /// What is served.
     pub models: Arc<Models>,
-    /// Cancelled once the worker leaves.
-    pub draining: CancellationToken,
+    /// Whether it is.
+    pub health: Arc<Health>,
 }
 
 /// The pages.
@@ -31,9 +30,9 @@ pub fn router(admin: Admin) -> Router {
         .with_state(admin)
 }
 
-/// 200 while this worker takes requests, 503 once it drains.
+/// 200 while this worker takes requests, 503 while it does not.
 async fn ready(State(admin): State<Admin>) -> Response {
-    let ready = !admin.draining.is_cancelled();
+    let ready = admin.health.is_serving();
     let body = json!({
         "ready": ready,
         "registered": admin.metrics.is_registered(),

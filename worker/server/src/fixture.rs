@@ -14,7 +14,11 @@ use kilocard_proto::inference::{InferTensorContents, ModelInferRequest, model_in
 use std::{
     fs,
     path::PathBuf,
-    sync::{Arc, mpsc},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
     time::Duration,
 };
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -66,11 +70,14 @@ pub(crate) struct Gate {
     /// The rows of each batch that begins.
     pub(crate) started: UnboundedReceiver<usize>,
     pub(crate) models: Arc<Models>,
+    /// Makes every batch fail while it is set.
+    pub(crate) broken: Arc<AtomicBool>,
 }
 
 struct Gated {
     started: UnboundedSender<usize>,
     go: mpsc::Receiver<()>,
+    broken: Arc<AtomicBool>,
 }
 
 impl EmbeddingBackend for Gated {
@@ -86,6 +93,9 @@ impl EmbeddingBackend for Gated {
     fn embed(&mut self, batch: &TokenBatch) -> Result<Embeddings, BackendError> {
         let _ = self.started.send(batch.rows());
         let _ = self.go.recv();
+        if self.broken.load(Ordering::Relaxed) {
+            return Err(BackendError("as the test wants".to_owned()));
+        }
         let lengths = batch
             .mask()
             .chunks(batch.width())
@@ -104,9 +114,11 @@ pub(crate) fn gate(max_queue: usize) -> Gate {
     let tokenizer = Tokenizer::parse(&json, tiny_bert::MAX_TOKENS).unwrap();
     let (started_sender, started) = unbounded_channel();
     let (go, go_receiver) = mpsc::channel();
+    let broken = Arc::new(AtomicBool::new(false));
     let backend = Gated {
         started: started_sender,
         go: go_receiver,
+        broken: broken.clone(),
     };
     let mut options = Options::for_device(DeviceKind::Cpu);
     options.max_queue = max_queue;
@@ -118,6 +130,7 @@ pub(crate) fn gate(max_queue: usize) -> Gate {
         go,
         started,
         models: Arc::new(Models::of([served])),
+        broken,
     }
 }
 

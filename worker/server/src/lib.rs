@@ -11,6 +11,7 @@ mod deadline;
 pub mod endpoints;
 #[cfg(test)]
 mod fixture;
+pub mod health;
 pub mod inspect;
 pub mod load_report;
 pub mod meter;

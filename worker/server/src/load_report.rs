@@ -8,12 +8,12 @@
 mod window;
 
 use crate::{
-    config::Gpu, meter::Meter, metrics::Metrics, models::Models, nvml::NvmlCard, registration::Records,
+    config::Gpu, health::Health, meter::Meter, metrics::Metrics, models::Models, nvml::NvmlCard, registration::Records,
     simulated_gpu::SimulatedGpu,
 };
 use kilocard_registry::{
     device::DeviceRecord,
-    telemetry::{EngineLoad, GpuReading, ServingHealth},
+    telemetry::{EngineLoad, GpuReading},
     worker::Telemetry,
 };
 use std::{
@@ -68,12 +68,23 @@ impl CardSource {
     }
 }
 
+/// What a worker's reports tell of.
+#[derive(Debug)]
+pub struct Sources {
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// What is served.
+    pub models: Arc<Models>,
+    /// Whether it is.
+    pub health: Arc<Health>,
+    /// The card that computes it.
+    pub card: CardSource,
+}
+
 /// Makes the reports of a worker.
 #[derive(Debug)]
 pub struct Reporter {
-    metrics: Arc<Metrics>,
-    models: Arc<Models>,
-    card: CardSource,
+    sources: Sources,
     refresh: Duration,
     window: Window,
     sequence: u64,
@@ -82,12 +93,10 @@ pub struct Reporter {
 
 impl Reporter {
     /// One that has reported nothing. `refresh` is the promise: no two reports are further apart.
-    pub fn new(metrics: Arc<Metrics>, models: Arc<Models>, card: CardSource, refresh: Duration) -> Self {
+    pub fn new(sources: Sources, refresh: Duration) -> Self {
         Self {
-            window: Window::new(metrics.meter().totals()),
-            metrics,
-            models,
-            card,
+            window: Window::new(sources.metrics.meter().totals()),
+            sources,
             refresh,
             sequence: unix_ms(),
             last_error: String::new(),
@@ -114,7 +123,7 @@ impl Reporter {
             let since = written.elapsed();
             let engine = self.window.load(&self.meter().totals(), since);
             let report = self.report(engine);
-            let device = self.card.device().cloned();
+            let device = self.sources.card.device().cloned();
             let wrote = records.send_if_modified(|records| {
                 let last = records.worker.telemetry.as_ref();
                 let differs = last.is_none_or(|last| is_fault(last, &report));
@@ -138,7 +147,7 @@ impl Reporter {
     }
 
     fn meter(&self) -> &Meter {
-        self.metrics.meter()
+        self.sources.metrics.meter()
     }
 
     /// Well before the promised time is over, each time at another moment.
@@ -147,12 +156,16 @@ impl Reporter {
     }
 
     fn queue(&self) -> usize {
-        self.models.iter().map(|served| served.embedder.queue_depth()).sum()
+        self.sources
+            .models
+            .iter()
+            .map(|served| served.embedder.queue_depth())
+            .sum()
     }
 
     /// Looks at the simulated card's file. The PCI address stays: a worker does not change cards.
     fn reread(&mut self) {
-        let CardSource::Simulated { path, gpu } = &mut self.card else {
+        let CardSource::Simulated { path, gpu } = &mut self.sources.card else {
             return;
         };
         match SimulatedGpu::read(path) {
@@ -175,11 +188,11 @@ impl Reporter {
             sequence: self.sequence,
             sampled_at_ms: Some(unix_ms()),
             refresh_ms: Some(u32::try_from(self.refresh.as_millis()).unwrap_or(u32::MAX)),
-            health: Some(ServingHealth::Serving),
+            health: Some(self.sources.health.told()),
             engine,
             ..Telemetry::default()
         };
-        match &self.card {
+        match &self.sources.card {
             CardSource::None => report,
             CardSource::Nvml(card) => {
                 let reading = card.latest();

@@ -10,6 +10,7 @@ mod tensor;
 mod tests;
 
 use crate::{
+    health::Health,
     metrics::Metrics,
     models::{Models, ResolveError, Served},
 };
@@ -34,7 +35,7 @@ const WORKER: &str = "x-kilocard-worker";
 pub struct InferenceService {
     models: Arc<Models>,
     metrics: Arc<Metrics>,
-    draining: CancellationToken,
+    health: Arc<Health>,
     ended: CancellationToken,
     // Requests that may be tokenised at a time: as many as there are cores.
     turns: Arc<Semaphore>,
@@ -42,12 +43,12 @@ pub struct InferenceService {
 }
 
 impl InferenceService {
-    /// Serves these models as the worker `id`. Once `draining` is cancelled, it says that it is not ready, and goes on
-    /// answering; once `ended` is, it ends its streams.
+    /// Serves these models as the worker `id`. While `health` says that it takes none, it is not ready, and
+    /// answers all the same; once `ended` is cancelled, it ends its streams.
     pub fn new(
         models: Arc<Models>,
         metrics: Arc<Metrics>,
-        draining: CancellationToken,
+        health: Arc<Health>,
         ended: CancellationToken,
         id: &str,
     ) -> Self {
@@ -57,7 +58,7 @@ impl InferenceService {
         Self {
             models,
             metrics,
-            draining,
+            health,
             ended,
             turns: Arc::new(Semaphore::new(cores)),
             worker,
@@ -148,7 +149,7 @@ impl GrpcInferenceService for InferenceService {
         _: Request<oip::ServerReadyRequest>,
     ) -> Result<Response<oip::ServerReadyResponse>, Status> {
         self.sign(Ok(oip::ServerReadyResponse {
-            ready: !self.draining.is_cancelled(),
+            ready: self.health.is_serving(),
         }))
     }
 
@@ -160,7 +161,7 @@ impl GrpcInferenceService for InferenceService {
         let (metadata, _, oip::ModelReadyRequest { name, version }) = request.into_parts();
         self.sign(match self.resolve(&name, &version, &metadata) {
             Ok(_) => Ok(oip::ModelReadyResponse {
-                ready: !self.draining.is_cancelled(),
+                ready: self.health.is_serving(),
             }),
             Err(status) if status.code() == tonic::Code::NotFound => Ok(oip::ModelReadyResponse { ready: false }),
             Err(status) => Err(status),

@@ -7,7 +7,8 @@ use crate::{
     admin::{self, Admin},
     config::{Config, Gpu, RegistrationConfig},
     endpoints::{self, Endpoints},
-    load_report::{CardSource, Reporter},
+    health::Health,
+    load_report::{CardSource, Reporter, Sources},
     metrics::Metrics,
     models::{LoadOptions, Models, ModelsError},
     registration::{Records, Registration},
@@ -24,7 +25,7 @@ use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Server, server::TcpIncoming};
-use tonic_health::{ServingStatus, server::HealthReporter};
+use tonic_health::server::HealthReporter;
 
 /// The largest request. Far above any batch of texts that makes sense, far below what would hurt.
 const MAX_REQUEST_BYTES: usize = 16 << 20;
@@ -40,8 +41,6 @@ const MAX_HEADER_BYTES: u32 = 256 << 10;
 const MAX_RESETS: usize = 10_000;
 /// How long etcd has to let this worker go; it must not hold up the end, and the lease runs out by itself.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Names in the health service: the whole server, and the service.
-const HEALTH_NAMES: [&str; 2] = ["", "inference.GRPCInferenceService"];
 
 /// Why a worker did not start, or stopped.
 #[derive(Debug, thiserror::Error)]
@@ -83,7 +82,8 @@ struct Sockets {
 #[derive(Debug)]
 pub struct Worker {
     endpoints: Endpoints,
-    health: HealthReporter,
+    health: Arc<Health>,
+    teller: HealthReporter,
     registration: Option<Registration>,
     draining: CancellationToken,
     stop: CancellationToken,
@@ -121,12 +121,13 @@ impl Worker {
             admin: admin_address,
         };
         let (draining, stop) = (CancellationToken::new(), CancellationToken::new());
-        let (health, health_service) = tonic_health::server::health_reporter();
-        set_health(&health, ServingStatus::Serving).await;
+        let health = Arc::new(Health::default());
+        let (teller, health_service) = tonic_health::server::health_reporter();
+        health.tell(&teller).await;
         let service = InferenceService::new(
             models.clone(),
             metrics.clone(),
-            draining.clone(),
+            health.clone(),
             stop.clone(),
             &config.id,
         );
@@ -150,7 +151,7 @@ impl Worker {
         let pages = Admin {
             metrics: metrics.clone(),
             models: models.clone(),
-            draining: draining.clone(),
+            health: health.clone(),
         };
         let admin_stop = stop.clone().cancelled_owned();
         let admin = tokio::spawn(async {
@@ -159,9 +160,11 @@ impl Worker {
                 .await
         });
 
+        look_after(&health, teller.clone(), models.clone(), &stop);
         let mut worker = Self {
             endpoints,
             health,
+            teller,
             registration: None,
             draining,
             stop,
@@ -175,7 +178,7 @@ impl Worker {
                 registration,
                 config.id,
                 grpc_address,
-                (&models, metrics),
+                (models, metrics, worker.health.clone()),
                 &worker.draining,
             )?);
         }
@@ -202,8 +205,9 @@ impl Worker {
     /// Ends it without losing a request.
     pub async fn drain(mut self) {
         tracing::info!(delay = ?self.drain_delay, "draining");
+        self.health.drain();
+        self.health.tell(&self.teller).await;
         self.draining.cancel();
-        set_health(&self.health, ServingStatus::NotServing).await;
         let leave = async {
             if let Some(registration) = self.registration.take() {
                 registration.leave().await;
@@ -262,10 +266,12 @@ async fn load(config: &Config, metrics: Arc<Metrics>) -> Result<Models, WorkerEr
         .map_err(|error| WorkerError::Server(format!("loading panicked: {error}")))??)
 }
 
-async fn set_health(health: &HealthReporter, status: ServingStatus) {
-    for name in HEALTH_NAMES {
-        health.set_service_status(name, status).await;
-    }
+/// Keeps the state of the engines in view, and the gRPC health service in step with it, until the worker ends.
+fn look_after(health: &Arc<Health>, teller: HealthReporter, models: Arc<Models>, ended: &CancellationToken) {
+    let (of_engines, told) = (health.clone(), health.clone());
+    tokio::spawn(ended.clone().run_until_cancelled_owned(async move {
+        tokio::join!(of_engines.watch(&models), told.tell_on(&teller));
+    }));
 }
 
 /// Registers, and keeps the load report in the record up to date.
@@ -273,11 +279,11 @@ fn register(
     config: RegistrationConfig,
     id: String,
     bound: SocketAddr,
-    served: (&Arc<Models>, Arc<Metrics>),
+    served: (Arc<Models>, Arc<Metrics>, Arc<Health>),
     ended: &CancellationToken,
 ) -> Result<Registration, WorkerError> {
     let layout = config.etcd.layout()?;
-    let (models, metrics) = served;
+    let (models, metrics, health) = served;
     let pci = config.gpu.as_ref().map(|gpu| gpu.pci().to_owned());
     let simulated_profile = match &config.gpu {
         Some(Gpu::Simulated(_, gpu)) => gpu.mig_profile.clone(),
@@ -288,7 +294,14 @@ fn register(
         let node = config.node.clone();
         (DeviceId { node, pci }, device)
     });
-    let mut reporter = Reporter::new(metrics.clone(), models.clone(), card, config.report_interval);
+    let model_records = models.served();
+    let sources = Sources {
+        metrics: metrics.clone(),
+        models,
+        health,
+        card,
+    };
+    let mut reporter = Reporter::new(sources, config.report_interval);
     let worker = WorkerRecord {
         id,
         address: config.advertise.unwrap_or(bound).to_string(),
@@ -297,7 +310,7 @@ fn register(
         mig_profile: simulated_profile.or(config.mig_profile),
         zone: config.zone,
         rack: config.rack,
-        models: models.served(),
+        models: model_records,
         telemetry: Some(reporter.first()),
         draining: false,
     };

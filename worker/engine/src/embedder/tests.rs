@@ -189,9 +189,28 @@ fn a_failing_or_panicking_backend_costs_its_batch_only() {
         gate.go.send(Err(reason)).unwrap();
         assert!(matches!(wait(pending), Err(EmbedError::Backend(_))), "{reason}");
     }
+    assert_eq!(gate.embedder.failures_in_a_row(), 2);
     let pending = gate.embedder.submit(sequences([(5, 2)]), None).unwrap();
     gate.go.send(Ok(())).unwrap();
     assert_eq!(wait(pending).unwrap().values, [5.0, 2.0]);
+    assert!(gate.embedder.failures_in_a_row() == 0 && !gate.embedder.has_ended());
+}
+
+#[test]
+fn an_embedder_whose_thread_is_gone_says_so() {
+    let batches = Arc::new(|_: &BatchReport| panic!("as the test wants"));
+    let (started, _started) = channel();
+    let (go, go_rx) = channel();
+    let backend = Gated { started, go: go_rx };
+    let options = Options::for_device(DeviceKind::Cpu);
+    let embedder = Embedder::start(backend, tokenizer(), options, batches).unwrap();
+    go.send(Ok(())).unwrap();
+    let _pending = embedder.submit(sequences([(1, 1)]), None).unwrap();
+    let begun = Instant::now();
+    while !embedder.has_ended() {
+        assert!(begun.elapsed() < Duration::from_secs(30), "it computes on");
+        std::thread::yield_now();
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 use super::*;
 use crate::{fixture::gate, metrics::Metrics};
 use kilocard_registry::{
-    telemetry::{EccReading, XidEvent},
+    telemetry::{EccReading, ServingHealth, XidEvent},
     worker::WorkerRecord,
 };
 use std::fs;
@@ -61,7 +61,13 @@ async fn a_fault_written_into_the_simulated_cards_file_is_in_the_records_soon() 
         gpu: Box::new(card("{}")),
         path: path.clone(),
     };
-    let mut reporter = Reporter::new(metrics, gate.models.clone(), source, Duration::from_secs(60));
+    let sources = Sources {
+        metrics,
+        models: gate.models.clone(),
+        health: Arc::default(),
+        card: source,
+    };
+    let mut reporter = Reporter::new(sources, Duration::from_secs(60));
     let worker = WorkerRecord {
         telemetry: Some(reporter.first()),
         ..WorkerRecord::default()
@@ -81,5 +87,34 @@ async fn a_fault_written_into_the_simulated_cards_file_is_in_the_records_soon() 
         .unwrap();
     assert_ne!(seen.worker.telemetry.as_ref().unwrap().sequence, first.sequence);
     drop(seen);
+    task.abort();
+}
+
+#[tokio::test]
+async fn a_worker_that_takes_no_requests_reports_it_at_once_and_in_the_words_of_its_health_service() {
+    let (gate, health) = (gate(8), Arc::new(Health::default()));
+    let sources = Sources {
+        metrics: Arc::default(),
+        models: gate.models.clone(),
+        health: health.clone(),
+        card: CardSource::None,
+    };
+    let mut reporter = Reporter::new(sources, Duration::from_secs(60));
+    let worker = WorkerRecord {
+        telemetry: Some(reporter.first()),
+        ..WorkerRecord::default()
+    };
+    assert_eq!(worker.telemetry.as_ref().unwrap().health, Some(ServingHealth::Serving));
+    let (sender, mut records) = watch::channel(Records { worker, device: None });
+    let task = tokio::spawn(reporter.run(sender));
+    health.drain();
+    let said = records.wait_for(|records| {
+        let telemetry = records.worker.telemetry.as_ref();
+        telemetry.is_some_and(|telemetry| telemetry.health == Some(ServingHealth::NotServing))
+    });
+    tokio::time::timeout(Duration::from_secs(30), said)
+        .await
+        .unwrap()
+        .unwrap();
     task.abort();
 }

@@ -256,8 +256,13 @@ async fn deadlines_are_honoured_and_broken_ones_refused() {
         max_batch_tokens: None,
     };
     let models = Models::load(&repository, &[], options, |_| Arc::new(|_| ())).unwrap();
-    let token = CancellationToken::new;
-    let service = InferenceService::new(Arc::new(models), Arc::default(), token(), token(), "direct");
+    let service = InferenceService::new(
+        Arc::new(models),
+        Arc::default(),
+        Arc::default(),
+        CancellationToken::new(),
+        "direct",
+    );
     let infer = async |timeout: &str| {
         let mut request = Request::new(typed(&["a"]));
         request.metadata_mut().insert("grpc-timeout", timeout.parse().unwrap());

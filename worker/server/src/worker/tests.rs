@@ -3,6 +3,8 @@ use crate::fixture::{self, Gate, gate, typed};
 use kilocard_proto::inference::{
     ServerReadyRequest, grpc_inference_service_client::GrpcInferenceServiceClient as Client,
 };
+use kilocard_registry::telemetry::ServingHealth;
+use std::sync::atomic::Ordering;
 use tonic::transport::Channel;
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus as Status, health_client::HealthClient,
@@ -80,4 +82,56 @@ async fn the_drain_delay_begins_when_etcd_has_let_the_worker_go() {
         started.elapsed() >= 2 * short,
         "an etcd that does not answer is left behind"
     );
+}
+
+#[tokio::test]
+async fn a_worker_whose_engine_fails_batch_after_batch_says_so_and_comes_back_when_it_computes_again() {
+    let Gate {
+        go,
+        models,
+        broken,
+        started: _started,
+    } = gate(10);
+    // Opened for good: also for what the worker tries by itself.
+    drop(go);
+    let config = fixture::config(PathBuf::new());
+    let sockets = Sockets {
+        grpc: listen(config.listen).await.unwrap(),
+        admin: listen(config.admin_listen).await.unwrap(),
+    };
+    let worker = Worker::serve(config, sockets, models, Arc::default()).await.unwrap();
+    let address = format!("http://{}", worker.endpoints().grpc);
+    let channel = Channel::from_shared(address).unwrap().connect().await.unwrap();
+    let mut client = Client::new(channel.clone());
+    let whole_server = HealthCheckRequest { service: String::new() };
+    let mut watch = HealthClient::new(channel)
+        .watch(whole_server)
+        .await
+        .unwrap()
+        .into_inner();
+    let mut says = async || {
+        let said = tokio::time::timeout(Duration::from_secs(30), watch.message()).await;
+        said.unwrap().unwrap().unwrap().status()
+    };
+    assert_eq!(says().await, Status::Serving);
+
+    broken.store(true, Ordering::Relaxed);
+    for _ in 0..3 {
+        let refused = client.model_infer(typed(&["a"])).await.unwrap_err();
+        assert_eq!(refused.code(), tonic::Code::Internal);
+    }
+    assert_eq!(says().await, Status::NotServing);
+    assert_eq!(
+        worker.health.told(),
+        ServingHealth::NotServing,
+        "which the load report tells"
+    );
+    let ready = client.server_ready(ServerReadyRequest {}).await.unwrap().into_inner();
+    assert!(!ready.ready);
+
+    // Nobody sends anything any more.
+    broken.store(false, Ordering::Relaxed);
+    assert_eq!(says().await, Status::Serving);
+    assert_eq!(worker.health.told(), ServingHealth::Serving);
+    client.model_infer(typed(&["a"])).await.unwrap();
 }

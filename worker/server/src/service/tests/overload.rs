@@ -8,8 +8,13 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request};
 
 pub(super) fn service(gate: &Gate) -> InferenceService {
-    let token = CancellationToken::new;
-    InferenceService::new(gate.models.clone(), Arc::default(), token(), token(), "gated")
+    InferenceService::new(
+        gate.models.clone(),
+        Arc::default(),
+        Arc::default(),
+        CancellationToken::new(),
+        "gated",
+    )
 }
 
 async fn infer(service: InferenceService, texts: usize) -> Result<usize, Code> {
