@@ -8,8 +8,8 @@
 mod window;
 
 use crate::{
-    config::Gpu, health::Health, meter::Meter, metrics::Metrics, models::Models, nvml::NvmlCard, registration::Records,
-    simulated_gpu::SimulatedGpu,
+    config::Gpu, health::Health, meter::Meter, metrics::Metrics, models::Models, nvml::NvmlCard, rdma::Ports,
+    registration::Records, simulated_gpu::SimulatedGpu,
 };
 use kilocard_registry::{
     device::DeviceRecord,
@@ -79,6 +79,8 @@ pub struct Sources {
     pub health: Arc<Health>,
     /// The card that computes it.
     pub card: CardSource,
+    /// The machine's RDMA ports.
+    pub ports: Ports,
 }
 
 /// Makes the reports of a worker.
@@ -189,6 +191,7 @@ impl Reporter {
             sampled_at_ms: Some(unix_ms()),
             refresh_ms: Some(u32::try_from(self.refresh.as_millis()).unwrap_or(u32::MAX)),
             health: Some(self.sources.health.told()),
+            rdma: self.sources.ports.latest(),
             engine,
             ..Telemetry::default()
         };

@@ -1,6 +1,10 @@
 //! RDMA ports as the kernel tells of them: what `ibstat` shows, read from where it reads it,
 //! `/sys/class/infiniband/<device>/ports/<number>/` (Linux, `Documentation/ABI/stable/sysfs-class-infiniband`).
 
+mod watch;
+
+pub use watch::Ports;
+
 use kilocard_registry::telemetry::{RdmaPort, RdmaReading};
 use std::{
     fs, io,

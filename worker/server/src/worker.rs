@@ -11,6 +11,7 @@ use crate::{
     load_report::{CardSource, Reporter, Sources},
     metrics::Metrics,
     models::{LoadOptions, Models, ModelsError},
+    rdma::{self, Ports},
     registration::{Records, Registration},
     service::InferenceService,
 };
@@ -21,7 +22,13 @@ use kilocard_registry::{
     layout::{DeviceId, InvalidPrefix},
     worker::WorkerRecord,
 };
-use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Server, server::TcpIncoming};
@@ -300,6 +307,7 @@ fn register(
         models,
         health,
         card,
+        ports: Ports::watch(Path::new(rdma::ROOT)),
     };
     let mut reporter = Reporter::new(sources, config.report_interval);
     let worker = WorkerRecord {

@@ -66,6 +66,7 @@ async fn a_fault_written_into_the_simulated_cards_file_is_in_the_records_soon() 
         models: gate.models.clone(),
         health: Arc::default(),
         card: source,
+        ports: Ports::default(),
     };
     let mut reporter = Reporter::new(sources, Duration::from_secs(60));
     let worker = WorkerRecord {
@@ -98,6 +99,7 @@ async fn a_worker_that_takes_no_requests_reports_it_at_once_and_in_the_words_of_
         models: gate.models.clone(),
         health: health.clone(),
         card: CardSource::None,
+        ports: Ports::default(),
     };
     let mut reporter = Reporter::new(sources, Duration::from_secs(60));
     let worker = WorkerRecord {

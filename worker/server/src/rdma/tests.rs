@@ -1,4 +1,8 @@
 use super::*;
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
 use tempfile::TempDir;
 
 /// A port with these four files, as the kernel words them.
@@ -85,4 +89,24 @@ fn a_rate_that_is_none_is_no_number() {
     for line in ["", "fast", "nan Gb/sec", "40 furlongs"] {
         assert_eq!(rate_gbps(line), None, "{line}");
     }
+}
+
+#[test]
+fn a_port_that_goes_down_is_seen_while_a_worker_runs() {
+    let root = tempfile::tempdir().unwrap();
+    write(&root, "mlx5_0/1", NDR);
+    let ports = Ports::watch(root.path());
+    assert!(!ports.latest().unwrap().fallback);
+    write(&root, "mlx5_0/1", POLLING);
+    let begun = Instant::now();
+    while !ports.latest().is_some_and(|reading| reading.fallback) {
+        assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", ports.latest());
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn without_ports_nothing_is_watched() {
+    let root = tempfile::tempdir().unwrap();
+    assert_eq!(Ports::watch(root.path()).latest(), None);
 }
