@@ -162,6 +162,7 @@ impl Stream {
         let contents = Contents {
             resources: &plan.send,
             removed: &plan.remove,
+            heartbeats: &plan.refresh,
             partial: plan.partial,
         };
         let nonce = self.multiplex.commit(kind, system_version.clone(), contents, snapshot);

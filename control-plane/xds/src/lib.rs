@@ -52,7 +52,9 @@
 //! # Time to live
 //!
 //! A resource may have a TTL, after which a client that has heard nothing of it drops it. Whoever has a clock calls `refresh`
-//! more often than that, upon which the client is sent heartbeats: name, version and TTL without the body.
+//! more often than that, upon which a delta client is sent heartbeats: name, version and TTL without the body. One that has
+//! dropped the resource all the same, because it or the network was held up for so long, refuses what has no body, and is then
+//! sent it. State of the world has no such refusal, so the body goes along each time.
 //!
 //! # Refusals
 //!

@@ -25,6 +25,8 @@ pub(crate) struct Multiplex {
 pub(crate) struct Contents<'a> {
     pub(crate) resources: &'a [Arc<Resource>],
     pub(crate) removed: &'a [String],
+    /// Mentioned without their bodies.
+    pub(crate) heartbeats: &'a [Arc<Resource>],
     /// Whether there is more to come.
     pub(crate) partial: bool,
 }
@@ -160,6 +162,7 @@ impl Multiplex {
         Contents {
             resources,
             removed,
+            heartbeats,
             partial,
         }: Contents<'_>,
         snapshot: &Snapshot,
@@ -180,7 +183,8 @@ impl Multiplex {
             .chain(removed.iter().map(|name| (name.clone(), None)))
             .collect();
         if let Some(substream) = self.get_mut(kind) {
-            substream.commit(nonce.clone(), version, members, partial);
+            let heartbeats = heartbeats.iter().map(|resource| resource.name.clone()).collect();
+            substream.commit(nonce.clone(), version, (members, heartbeats), partial);
         }
         nonce
     }

@@ -46,11 +46,9 @@ pub struct Response {
     pub version: Version,
     /// To be repeated in the answer.
     pub nonce: String,
-    /// Clusters, listeners: everything, and what is missing is removed. Others: what is new or changed.
+    /// Clusters, listeners: everything, and what is missing is removed. Others: what is new or changed, and what has a TTL that
+    /// is to be renewed.
     pub resources: Vec<Arc<Resource>>,
-    /// What the client holds and is reminded of: to be sent wrapped, with the body unset, and with *this response's* version,
-    /// by which the client knows them.
-    pub heartbeats: Vec<Arc<Resource>>,
 }
 
 /// One stream. See the crate's documentation for the order in which it speaks.
@@ -128,7 +126,7 @@ impl Stream {
     /// new snapshot. For an unchanged snapshot it costs a comparison a type.
     pub fn next_response(&mut self, snapshot: &Snapshot) -> Option<Response> {
         self.check_claims(snapshot);
-        let (kind, plan, version, resources, heartbeats) = loop {
+        let (kind, plan, version, resources) = loop {
             let (kind, mut plan) = self.multiplex.next(snapshot)?;
             let (version, mut resources) = self.contents(kind, snapshot.set(kind)?, &plan);
             let substream = self.multiplex.get_mut(kind)?;
@@ -138,19 +136,18 @@ impl Stream {
                 substream.forgo_refresh();
                 continue;
             }
-            let mut heartbeats = std::mem::take(&mut plan.refresh);
-            if kind.full_state() {
-                // They are in it.
-                heartbeats.clear();
-            } else if !plan.send.is_empty() || !substream.has_accepted(&version) {
-                // By this version the client does not know them.
-                resources.append(&mut heartbeats);
+            if !kind.full_state() {
+                // With their bodies, though the spec would do without: a client that has dropped one, because it or the network
+                // was held up for longer than the TTL, takes a mention without a body for news of the TTL and nothing else, and
+                // here cannot say that it has nothing of that name.
+                resources.append(&mut plan.refresh);
             }
-            break (kind, plan, version, resources, heartbeats);
+            break (kind, plan, version, resources);
         };
         let contents = Contents {
             resources: &resources,
             removed: &plan.remove,
+            heartbeats: &[],
             partial: false,
         };
         let nonce = self.multiplex.commit(kind, version.clone(), contents, snapshot);
@@ -166,7 +163,6 @@ impl Stream {
             version,
             nonce,
             resources,
-            heartbeats,
         })
     }
 

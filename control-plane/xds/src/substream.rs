@@ -12,6 +12,8 @@ struct Outstanding {
     nonce: String,
     version: Version,
     members: Members,
+    /// Names that were mentioned without their body.
+    heartbeats: Vec<String>,
     /// Whether there is more to come before the client has all of the version.
     partial: bool,
 }
@@ -124,6 +126,8 @@ impl Substream {
         };
         self.ledger
             .refuse(&self.interest, outstanding.members, message.as_str().into());
+        // Only who holds a resource can take news of its TTL: this client may have dropped it.
+        outstanding.heartbeats.iter().for_each(|name| self.renew(name));
         // What was refused may have been replaced meanwhile: compare again.
         self.seen = None;
         let nack = Nack {
@@ -132,11 +136,6 @@ impl Substream {
         };
         self.nack = Some(nack.clone());
         Answer::Nack(nack)
-    }
-
-    /// Whether the client's last answer accepted this version.
-    pub(crate) fn has_accepted(&self, version: &Version) -> bool {
-        self.nack.is_none() && self.acked.as_ref() == Some(version)
     }
 
     /// The client is to be reminded of what it would drop otherwise.
@@ -201,12 +200,19 @@ impl Substream {
     }
 
     /// A response goes out, all of what there is to send or a part of it.
-    pub(crate) fn commit(&mut self, nonce: String, version: Version, members: Members, partial: bool) {
+    pub(crate) fn commit(
+        &mut self,
+        nonce: String,
+        version: Version,
+        (members, heartbeats): (Members, Vec<String>),
+        partial: bool,
+    ) {
         self.ledger.commit(&self.interest, &members, partial);
         self.outstanding = Some(Outstanding {
             nonce,
             version,
             members,
+            heartbeats,
             partial,
         });
         self.must_answer = false;

@@ -117,7 +117,7 @@ impl Replay {
             }
             Machine::Sotw(stream) => {
                 while let Some(r) = stream.next_response(&snapshot) {
-                    let line = line((r.kind, &r.nonce), &r.resources, &[], &r.heartbeats);
+                    let line = line((r.kind, &r.nonce), &r.resources, &[], &[]);
                     self.said.push_back(line);
                 }
             }
@@ -355,7 +355,7 @@ transcripts! {
         case_20_nobody_waits_for_what_does_not_exist
         case_38_secrets_of_several_clusters_do_not_wait_for_one_another
         case_39_a_stream_that_breaks_while_clusters_warm_is_taken_up_again
-        case_42_heartbeats_renew_the_ttl_without_a_body
+        case_42_what_has_a_ttl_is_sent_again_with_its_body
 }
 
 transcripts! {

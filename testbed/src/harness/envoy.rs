@@ -45,8 +45,16 @@ impl Envoy {
     /// # Errors
     /// If it cannot be started.
     pub fn start(install: &Install, dir: &Path, xds: SocketAddr, ads: Ads, zone: Option<&str>) -> Result<Self> {
+        Self::start_with(install, dir, &documented_bootstrap(install, xds, ads)?, zone)
+    }
+
+    /// One with this bootstrap, which says that it is in this zone.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub fn start_with(install: &Install, dir: &Path, document: &Value, zone: Option<&str>) -> Result<Self> {
         let bootstrap = dir.join("bootstrap.yaml");
-        std::fs::write(&bootstrap, render_bootstrap(&install.root, xds, ads)?)?;
+        std::fs::write(&bootstrap, serde_norway::to_string(document)?)?;
         let address_file = dir.join("envoy.admin");
         let _ = std::fs::remove_file(&address_file);
         let process = Self::launch(&install.envoy, dir, (&bootstrap, &address_file), zone)?;
@@ -105,7 +113,11 @@ impl Envoy {
         Ok(reqwest::get(url).await?.error_for_status()?.text().await?)
     }
 
-    async fn json(&self, path: &str) -> Result<Value> {
+    /// A page of its admin interface that is JSON.
+    ///
+    /// # Errors
+    /// If it does not answer with success, or with something else.
+    pub async fn json(&self, path: &str) -> Result<Value> {
         Ok(serde_json::from_str(&self.page(path).await?)?)
     }
 
@@ -232,8 +244,11 @@ fn list(value: &Value) -> &[Value] {
 }
 
 /// The documented bootstrap of this repository with this run's addresses, so that what users copy is what is tested.
-fn render_bootstrap(root: &Path, xds: SocketAddr, ads: Ads) -> Result<String> {
-    let path = root.join("envoy/bootstrap.yaml");
+///
+/// # Errors
+/// If it cannot be read or has lost what is replaced here.
+pub fn documented_bootstrap(install: &Install, xds: SocketAddr, ads: Ads) -> Result<Value> {
+    let path = install.root.join("envoy/bootstrap.yaml");
     let text = std::fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
     let mut document: Value = serde_norway::from_str(&text).with_context(|| format!("parse {}", path.display()))?;
     let admin = document
@@ -258,5 +273,5 @@ fn render_bootstrap(root: &Path, xds: SocketAddr, ads: Ads) -> Result<String> {
             .context("bootstrap.yaml has no ads_config.api_type")?;
         *api_type = Value::from("GRPC");
     }
-    Ok(serde_norway::to_string(&document)?)
+    Ok(document)
 }

@@ -1,3 +1,5 @@
 //! The xDS protocol on real Envoy: what the golden transcripts of `kilocard-xds` cannot show.
 
 mod changes;
+mod runtime;
+mod scene;

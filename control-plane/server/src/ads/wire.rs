@@ -80,16 +80,15 @@ fn append(message: &mut Assembly, head: &[u8], body: &Bytes) {
 }
 
 /// "In order to use TTL with SotW xDS, the relevant resources must be wrapped in a Resource."
-fn append_sotw(message: &mut Assembly, (kind, version): (ResourceType, &Version), resource: &Resource, body: bool) {
+fn append_sotw(message: &mut Assembly, (kind, version): (ResourceType, &Version), resource: &Resource) {
     if resource.ttl.is_none() {
         append(message, &any(kind.url(), resource.body.len()), &resource.body);
         return;
     }
-    let inner = wrapped(kind, resource, version, body);
-    let rest = if body { resource.body.clone() } else { Bytes::new() };
-    let mut head = any(&pb::Resource::type_url(), inner.len() + rest.len());
+    let inner = wrapped(kind, resource, version, true);
+    let mut head = any(&pb::Resource::type_url(), inner.len() + resource.body.len());
     head.extend_from_slice(&inner);
-    append(message, &head, &rest);
+    append(message, &head, &resource.body);
 }
 
 /// Who says this, and as of which revision of the store: all changes up to it are in what the proxy has after this response.
@@ -211,10 +210,8 @@ impl Protocol for sotw::Stream {
         };
         let mut message = Assembly::new();
         message.copy(&shell.encode_to_vec());
-        for (resources, body) in [(&response.resources, true), (&response.heartbeats, false)] {
-            for resource in resources {
-                append_sotw(&mut message, (response.kind, &response.version), resource, body);
-            }
+        for resource in &response.resources {
+            append_sotw(&mut message, (response.kind, &response.version), resource);
         }
         Some(Outgoing {
             kind: response.kind,

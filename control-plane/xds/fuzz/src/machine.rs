@@ -92,7 +92,7 @@ impl Machine {
             }
             Self::Sotw(stream) => {
                 let r = stream.next_response(snapshot)?;
-                (r.kind, r.nonce, r.version, r.resources, Vec::new(), r.heartbeats)
+                (r.kind, r.nonce, r.version, r.resources, Vec::new(), Vec::new())
             }
         };
         let bytes = resources.iter().map(|resource| resource.size()).sum();
