@@ -3,3 +3,4 @@
 mod changes;
 mod runtime;
 mod scene;
+mod secrets;
