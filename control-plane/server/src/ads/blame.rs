@@ -9,6 +9,9 @@ use std::collections::BTreeMap;
 /// How much of a message is looked at: far more than Envoy writes of one resource.
 const MAX_MESSAGE_BYTES: usize = 16 << 10;
 
+/// How protobuf marks a message that is printed for people.
+const DUMP: &str = "goo.gle/debug";
+
 /// A name in a message, from `start` to `end`.
 struct Mention<'a> {
     start: usize,
@@ -16,6 +19,23 @@ struct Mention<'a> {
     name: &'a str,
     /// Whether the reason follows.
     heading: bool,
+}
+
+/// What a client says, without what it repeats of the resources: Envoy prints all of one before what it has against a field of it,
+/// of a cluster more than anyone reads, and of a secret its key. The name stays, if it comes first: there may be no other.
+pub(super) fn without_dumps(message: &str) -> String {
+    let (mut said, mut rest) = (String::new(), message);
+    while let Some((before, dump)) = rest.split_once(DUMP) {
+        said.push_str(before);
+        let first = dump.lines().nth(1).unwrap_or_default();
+        if let Some((_, name)) = first.split_once("name: ") {
+            said.push_str(name);
+            said.push_str(": ");
+        }
+        // Line breaks within values are escaped. A dump that was cut off takes the rest.
+        rest = dump.split_once("\n: ").map_or("", |(_, after)| after);
+    }
+    said + rest
 }
 
 /// The resources at fault, of those that were in the response, each with the reason.
@@ -115,6 +135,20 @@ mod tests {
             ("bert/v10", "no healthy idea".to_owned()),
         ];
         assert_eq!(blamed(message, &names), expected);
+    }
+
+    #[test]
+    fn what_envoy_repeats_of_a_resource_is_left_out() {
+        let message = "goo.gle/debugproto   \nname: \"bert/v1\"\nlb_policy: 99\neds {\n}\n: Proto constraint validation failed \
+                       (LbPolicy: unknown), goo.gle/debugonly \nnode {\n  id: \"a\\n: b\"\n}\n: no idea";
+        let said = without_dumps(message);
+        assert_eq!(
+            said,
+            "\"bert/v1\": Proto constraint validation failed (LbPolicy: unknown), no idea"
+        );
+        assert_eq!(blamed(&said, &["bert/v1", "bert/v2"]), [("bert/v1", said.clone())]);
+        assert_eq!(without_dumps("cut off: goo.gle/debugproto \nkey: \"a"), "cut off: ");
+        assert_eq!(without_dumps("plain\n: words"), "plain\n: words");
     }
 
     #[test]

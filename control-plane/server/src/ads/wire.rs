@@ -1,6 +1,7 @@
 //! Protobuf ⇄ the machines of `kilocard_xds`. Responses are written field by field, so that resources' bodies are referred to
 //! and not copied, see [`super::frames`].
 
+use super::blame::without_dumps;
 use super::frames::Assembly;
 use super::session::{Outgoing, Protocol};
 use bytes::Bytes;
@@ -123,7 +124,7 @@ impl Protocol for delta::Stream {
                 initial_versions: versions
                     .map(|(name, version)| (name, Version::from(version.as_str())))
                     .collect(),
-                error: request.error_detail.map(|status| status.message),
+                error: request.error_detail.map(|status| without_dumps(&status.message)),
             },
         )
     }
@@ -193,7 +194,7 @@ impl Protocol for sotw::Stream {
                 version: request.version_info,
                 nonce: request.response_nonce,
                 names: request.resource_names,
-                error: request.error_detail.map(|status| status.message),
+                error: request.error_detail.map(|status| without_dumps(&status.message)),
             },
         )
     }
