@@ -147,18 +147,3 @@ async fn case_46_a_client_that_does_not_read_costs_one_response_and_gets_the_new
     assert_eq!(sent, Some(21 + 2 + 1));
     drop(dead);
 }
-
-#[tokio::test]
-async fn a_client_without_a_node_id_is_refused() {
-    let plane = Plane::start().await;
-    for first in [hello("", ResourceType::Cluster), request(ResourceType::Cluster)] {
-        let mut proxy = plane.open(first).await;
-        let status = tokio::time::timeout(DEADLINE, proxy.responses.message())
-            .await
-            .expect("in time")
-            .expect_err("refused");
-        assert_eq!(status.code(), tonic::Code::InvalidArgument);
-        assert!(status.message().contains("node.id"), "{status}");
-    }
-    assert_eq!(plane.nodes.counters().connected_streams, 0);
-}
