@@ -86,3 +86,25 @@ fn a_share_moves_at_most_once_a_second_with_the_weights() {
     assert!(told.len() >= 3, "{told:?}");
     assert!(told.windows(2).all(|pair| pair[1] - pair[0] >= SECOND), "{told:?}");
 }
+
+#[test]
+fn reports_that_come_often_do_not_keep_a_share_from_moving() {
+    let mut bench = Bench::new();
+    placed(&mut bench, "a1", "a", "1", 0.3);
+    placed(&mut bench, "b1", "b", "1", 0.1);
+    let tenths = |bench: &mut Bench, count: u32| {
+        for _ in 0..count {
+            bench.observe();
+            bench.tick();
+            bench.now += Duration::from_millis(100);
+        }
+    };
+    tenths(&mut bench, 50);
+    assert_eq!(away(&bench), []);
+    placed(&mut bench, "a1", "a", "1", 1.0);
+    tenths(&mut bench, 200);
+    let [(_, share)] = &away(&bench)[..] else {
+        panic!("{:?}", away(&bench))
+    };
+    assert!(*share >= 10, "{share}");
+}

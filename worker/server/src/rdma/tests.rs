@@ -106,6 +106,20 @@ fn a_port_that_goes_down_is_seen_while_a_worker_runs() {
 }
 
 #[test]
+fn a_port_that_nobody_has_plugged_in_is_no_network_that_was_lost() {
+    let root = tempfile::tempdir().unwrap();
+    write(&root, "mlx5_0/1", POLLING);
+    let ports = Ports::watch(root.path());
+    assert_eq!(ports.latest(), None);
+    write(&root, "mlx5_0/1", NDR);
+    let begun = Instant::now();
+    while ports.latest().is_none() {
+        assert!(begun.elapsed() < Duration::from_secs(30), "it is up and not told");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
 fn without_ports_nothing_is_watched() {
     let root = tempfile::tempdir().unwrap();
     assert_eq!(Ports::watch(root.path()).latest(), None);

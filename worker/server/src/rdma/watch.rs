@@ -1,7 +1,7 @@
 //! The machine's ports while a worker runs, read on a thread of their own: a driver may take its time.
 
 use super::read;
-use kilocard_registry::telemetry::RdmaReading;
+use kilocard_registry::telemetry::{RdmaPort, RdmaReading};
 use std::{
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
@@ -16,7 +16,8 @@ const DEADLINE: Duration = Duration::from_secs(5);
 
 type Latest = Mutex<Option<(Instant, Option<RdmaReading>)>>;
 
-/// The ports, watched until this is dropped.
+/// The ports, watched until this is dropped. Nothing is told of them until one has been up: ports that nobody has plugged in
+/// are no network that was lost.
 #[derive(Debug, Default)]
 pub struct Ports(Arc<Latest>);
 
@@ -26,7 +27,7 @@ impl Ports {
         let ports = Self::default();
         match read(root) {
             Ok(None) => return ports,
-            Ok(reading) => *lock(&ports.0) = Some((Instant::now(), reading)),
+            Ok(reading) => take(&mut lock(&ports.0), reading),
             Err(error) => {
                 tracing::warn!(%error, root = %root.display(), "no readings of the RDMA ports");
                 return ports;
@@ -57,9 +58,16 @@ fn poll(root: &Path, latest: &Weak<Latest>) {
             return;
         };
         if let Ok(reading) = reading {
-            *lock(&latest) = Some((Instant::now(), reading));
+            take(&mut lock(&latest), reading);
         }
     }
+}
+
+fn take(latest: &mut Option<(Instant, Option<RdmaReading>)>, reading: Option<RdmaReading>) {
+    let is_up = |reading: &RdmaReading| reading.ports.iter().any(RdmaPort::is_active);
+    let was_up = matches!(latest, Some((_, Some(_))));
+    let told = reading.filter(|reading| was_up || is_up(reading));
+    *latest = Some((Instant::now(), told));
 }
 
 fn lock(latest: &Latest) -> MutexGuard<'_, Option<(Instant, Option<RdmaReading>)>> {
