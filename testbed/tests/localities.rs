@@ -47,6 +47,7 @@ async fn ask(testbed: &Testbed, calls: usize) -> Result<Tally> {
 #[tokio::test]
 async fn a_proxy_keeps_to_its_zone_and_goes_elsewhere_only_while_nobody_is_left_there() -> Result<()> {
     let mut testbed = mesh("e2e-zones").await?;
+    testbed.start_worker(WorkerSpec::minilm("worker-nowhere", "v1")).await?;
     ensure!(ask(&testbed, 100).await?.only("worker-here"), "its own zone serves");
     let status = testbed.status().await?;
     ensure!(status.nodes.iter().all(|node| node.zone == HERE), "{:?}", status.nodes);
@@ -57,7 +58,11 @@ async fn a_proxy_keeps_to_its_zone_and_goes_elsewhere_only_while_nobody_is_left_
     testbed.worker("worker-here")?.drain().await?;
     testbed.envoy().await_endpoint(address, false).await?;
     load.await_served(20, Instant::now()).await?;
-    ensure!(ask(&testbed, 50).await?.only("worker-there"), "the other zone serves");
+    let others = ask(&testbed, 100).await?;
+    ensure!(
+        others.of("worker-here") == 0 && others.of("worker-there") > 20 && others.of("worker-nowhere") > 20,
+        "the other zone serves, and who is in none: {others}"
+    );
     testbed.start_worker(worker(HERE)).await?;
     await_only(&testbed, "worker-here").await?;
     outage::ensure_unharmed(load).await?;

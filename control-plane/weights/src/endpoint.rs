@@ -163,7 +163,11 @@ impl Endpoint {
             stale_from: promise.map(|promise| at + stale.after.max(promise * stale.promises)),
         });
         let engine = &telemetry.engine;
-        if let Some(busy) = engine.busy_fraction.filter(|busy| (0.0..=1.0).contains(busy)) {
+        let told = engine.busy_fraction.filter(|busy| (0.0..=1.0).contains(busy));
+        if told.is_none() {
+            self.busy = None;
+        }
+        if let Some(busy) = told {
             let share = 1.0 - (-since.as_secs_f64() / BUSY_OVER.as_secs_f64()).exp();
             self.busy = Some(self.busy.map_or(busy, |before| before + share * (busy - before)));
             // A throttled card is not measured: the thermal factor already takes that away.

@@ -114,7 +114,8 @@ impl Pool {
         if sites.len() < 2 {
             return is_changed;
         }
-        for (own, site) in &sites {
+        // Proxies that are nowhere see one group, of which nothing is divided.
+        for (own, site) in sites.iter().filter(|(own, _)| !own.zone.is_empty()) {
             let others = sites.iter().filter(|(other, _)| *other != own);
             let others = others.map(|(other, site)| Neighbour {
                 name: other,
@@ -128,14 +129,10 @@ impl Pool {
         is_changed
     }
 
-    /// What its endpoints can bear and bear, by locality; those without a locality spill nothing and take nothing.
+    /// What its endpoints can bear and bear, by locality.
     pub(crate) fn sites(&self, now: Duration) -> BTreeMap<Arc<Locality>, Site> {
         let mut sums: BTreeMap<Arc<Locality>, (f64, f64, f64)> = BTreeMap::new();
-        for endpoint in self
-            .endpoints
-            .values()
-            .filter(|endpoint| !endpoint.locality.zone.is_empty())
-        {
+        for endpoint in self.endpoints.values() {
             let (capacity, known, used) = sums.entry(Arc::clone(&endpoint.locality)).or_default();
             if is_drained(endpoint) {
                 continue;

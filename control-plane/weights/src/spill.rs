@@ -105,6 +105,7 @@ impl Spill {
         self.felt = share + (self.felt - share) * (-seconds / FELT_OVER.as_secs_f64()).exp();
         // A locality without endpoints sends everything elsewhere by the order of its priorities; without others nothing can go.
         if own.capacity <= 0.0 || others.iter().all(|other| other.site.capacity <= 0.0) {
+            self.last = None;
             return std::mem::take(&mut self.split) != Split::default();
         }
         // What is not known is no reason to send anything away.
@@ -119,10 +120,9 @@ impl Spill {
             self.last = Some(Move { outwards, at: now });
         }
         let to = divide(away, f64::from(away) / 100.0 * load, &rooms, &self.split.to);
-        let shifted = to.iter().any(|(name, part)| {
-            let before = self.split.to.get(name).copied().unwrap_or(0);
-            part.abs_diff(before) >= NOTICEABLE
-        });
+        let part = |to: &BTreeMap<Locality, u32>, name: &Locality| to.get(name).copied().unwrap_or(0);
+        let mut names = to.keys().chain(self.split.to.keys());
+        let shifted = names.any(|name| part(&to, name).abs_diff(part(&self.split.to, name)) >= NOTICEABLE);
         if turned || shifted {
             self.split = Split { away, to };
         }
@@ -135,11 +135,13 @@ impl Spill {
         let room = |other: &Neighbour<'l>| {
             let part = self.split.to.get(other.name).copied().unwrap_or(0);
             let borne = self.felt * load * f64::from(part) / away;
-            let busy = other.site.busy.unwrap_or(rules.engage);
+            // Nothing is sent to where nobody serves, or nobody tells how busy they are.
+            let left = |busy: f64| ((rules.engage - busy) * other.site.capacity + borne).max(0.0);
+            let busy = other.site.busy.filter(|_| other.site.capacity > 0.0);
             Room {
                 name: other.name,
                 is_near: other.is_near,
-                bears: ((rules.engage - busy) * other.site.capacity + borne).max(0.0),
+                bears: busy.map_or(0.0, left),
             }
         };
         others.iter().map(room).collect()
@@ -200,7 +202,9 @@ fn divide(away: u32, load: f64, rooms: &[Room<'_>], before: &BTreeMap<Locality, 
     };
     let mut parts: Vec<(&Locality, f64)> = rooms.iter().map(|room| (room.name, by_room(room))).collect();
     if parts.iter().all(|(_, part)| *part <= 0.0) {
-        parts = before.iter().map(|(name, part)| (name, f64::from(*part))).collect();
+        let stays = |name: &Locality| rooms.iter().any(|room| room.name == name);
+        let before = before.iter().filter(|(name, _)| stays(name));
+        parts = before.map(|(name, part)| (name, f64::from(*part))).collect();
     }
     let whole: f64 = parts.iter().map(|(_, part)| *part).sum();
     for (_, part) in &mut parts {

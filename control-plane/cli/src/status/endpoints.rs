@@ -190,11 +190,12 @@ fn localities(text: &mut String, clusters: &[&ClusterReport], all: bool) {
     }
 }
 
-/// `zone-a`, or `zone-a/r7`.
+/// `zone-a`, `zone-a/r7`, or `nowhere`.
 pub(super) fn place(zone: &str, rack: &str) -> String {
-    match rack {
-        "" => zone.to_owned(),
-        rack => format!("{zone}/{rack}"),
+    match (zone, rack) {
+        ("", _) => "nowhere".to_owned(),
+        (zone, "") => zone.to_owned(),
+        (zone, rack) => format!("{zone}/{rack}"),
     }
 }
 

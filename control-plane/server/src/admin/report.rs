@@ -103,7 +103,11 @@ fn clusters(mesh: &Mesh, weights: &Weights, now: Instant) -> Vec<ClusterReport> 
 
 fn localities(served: &ServedModel, weights: &Weights, now: Instant) -> Vec<LocalityReport> {
     let splits: BTreeMap<&Locality, &Split> = weights.splits(served).collect();
-    let sites = weights.sites(served, now).into_iter();
+    let sites = weights.sites(served, now);
+    if sites.keys().all(|locality| locality.zone.is_empty()) {
+        return Vec::new();
+    }
+    let sites = sites.into_iter();
     sites
         .map(|(locality, site)| {
             let split = splits.get(&*locality).copied();

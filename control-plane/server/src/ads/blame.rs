@@ -35,7 +35,11 @@ pub(super) fn without_dumps(message: &str) -> String {
         // Line breaks within values are escaped. A dump that was cut off takes the rest.
         rest = dump.split_once("\n: ").map_or("", |(_, after)| after);
     }
-    said + rest
+    said.push_str(rest);
+    if said.trim().is_empty() && !message.is_empty() {
+        return "refused, and nothing said but the resource itself".to_owned();
+    }
+    said
 }
 
 /// The resources at fault, of those that were in the response, each with the reason.
@@ -149,6 +153,10 @@ mod tests {
         assert_eq!(blamed(&said, &["bert/v1", "bert/v2"]), [("bert/v1", said.clone())]);
         assert_eq!(without_dumps("cut off: goo.gle/debugproto \nkey: \"a"), "cut off: ");
         assert_eq!(without_dumps("plain\n: words"), "plain\n: words");
+        assert_eq!(
+            without_dumps("goo.gle/debugproto key: \"a\""),
+            "refused, and nothing said but the resource itself"
+        );
     }
 
     #[test]

@@ -11,6 +11,8 @@ use std::ops::RangeInclusive;
 
 /// What a worker may promise, milliseconds.
 const REFRESH_MS: RangeInclusive<u32> = 100..=60_000;
+/// Most bytes of the name of a zone or rack.
+const MAX_PLACE: usize = 63;
 /// Most elements of a list in a load report.
 const MAX_LISTED: usize = 16;
 
@@ -70,6 +72,12 @@ pub enum InvalidRecord {
     /// Not a size.
     #[error("memory_gb is {0}: it must be a positive number of GiB")]
     Memory(f64),
+    /// A place that no table and no proxy could show.
+    #[error("{field} is no name: write 1 to 63 printable characters, or leave it out")]
+    Place {
+        /// `zone` or `rack`.
+        field: &'static str,
+    },
 }
 
 /// A worker from the record under `workers/<id>`, which appeared at revision `created`.
@@ -107,15 +115,13 @@ pub fn worker(id: &str, json: &[u8], created: i64) -> Result<Worker, InvalidReco
             });
         }
     }
+    let rack = place("rack", record.rack)?.unwrap_or_default();
     Ok(Worker {
         address: address(&record.address)?,
         device: record.device.map(|pci| DeviceId { node: record.node, pci }),
         models: record.models.into_iter().collect(),
         mig_profile: record.mig_profile,
-        locality: record.zone.map(|zone| Locality {
-            zone,
-            rack: record.rack.unwrap_or_default(),
-        }),
+        locality: place("zone", record.zone)?.map(|zone| Locality { zone, rack }),
         telemetry: record.telemetry.map(bounded),
         draining: record.draining,
         id: record.id,
@@ -128,7 +134,7 @@ pub fn worker(id: &str, json: &[u8], created: i64) -> Result<Worker, InvalidReco
 /// # Errors
 /// The first reason for which the record cannot be used.
 pub fn device(json: &[u8]) -> Result<DeviceRecord, InvalidRecord> {
-    let record: DeviceRecord = serde_json::from_slice(json).map_err(|source| InvalidRecord::Shape {
+    let mut record: DeviceRecord = serde_json::from_slice(json).map_err(|source| InvalidRecord::Shape {
         expected: "device",
         source,
     })?;
@@ -138,7 +144,20 @@ pub fn device(json: &[u8]) -> Result<DeviceRecord, InvalidRecord> {
     if !record.memory_gb.is_finite() || record.memory_gb <= 0.0 {
         return Err(InvalidRecord::Memory(record.memory_gb));
     }
+    record.zone = place("zone", record.zone)?;
+    record.rack = place("rack", record.rack)?;
     Ok(record)
+}
+
+/// The name of a zone or rack; an empty one says nothing.
+fn place(field: &'static str, name: Option<String>) -> Result<Option<String>, InvalidRecord> {
+    match name {
+        Some(name) if name.is_empty() => Ok(None),
+        Some(name) if name.len() > MAX_PLACE || name.chars().any(char::is_control) => {
+            Err(InvalidRecord::Place { field })
+        }
+        name => Ok(name),
+    }
 }
 
 /// A report within bounds: a worker that is out of its mind, or not ours, costs no memory and cannot promise for ever. What it
@@ -193,6 +212,23 @@ mod tests {
 
     fn refusal(change: impl FnOnce(&mut serde_json::Value)) -> String {
         worker("w-1", &record(change), 1).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_place_is_a_name_and_an_empty_one_says_nothing() {
+        let locality = |zone: &str| {
+            let record = record(|record| (record["zone"], record["rack"]) = (json!(zone), json!("r1")));
+            worker("w-1", &record, 1).map(|worker| worker.locality.map(|locality| locality.to_string()))
+        };
+        assert_eq!(locality("eu-1a").unwrap().as_deref(), Some("eu-1a/r1"));
+        assert_eq!(locality("").unwrap(), None);
+        for zone in ["a\nb", &"z".repeat(64)] {
+            let refused = locality(zone).unwrap_err().to_string();
+            assert!(refused.starts_with("zone is no name"), "{refused}");
+        }
+        let card = json!({"model": "NVIDIA L4", "memory_gb": 24, "rack": "\u{1b}[31m"});
+        let refused = device(card.to_string().as_bytes()).unwrap_err().to_string();
+        assert!(refused.starts_with("rack is no name"), "{refused}");
     }
 
     #[test]

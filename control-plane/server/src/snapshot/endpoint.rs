@@ -33,7 +33,8 @@ pub fn build(
     let localities = groups(placed.values(), own, split)
         .into_iter()
         .map(|group| LocalityLbEndpoints {
-            locality: named(&group.locality),
+            // Beside others Envoy minds the weight of a locality only where one is named, be the name empty.
+            locality: (!own.zone.is_empty()).then(|| named(&group.locality)),
             priority: group.priority,
             load_balancing_weight: uint(group.weight),
             lb_endpoints: group.members.into_iter().map(endpoint).collect(),
@@ -47,12 +48,12 @@ pub fn build(
     Resource::new(name, assignment.encode_to_vec())
 }
 
-fn named(locality: &Locality) -> Option<core::Locality> {
-    (*locality != Locality::default()).then(|| core::Locality {
+fn named(locality: &Locality) -> core::Locality {
+    core::Locality {
         zone: locality.zone.clone(),
         sub_zone: locality.rack.clone(),
         ..core::Locality::default()
-    })
+    }
 }
 
 /// A socket address as Envoy writes it.

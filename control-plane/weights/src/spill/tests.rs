@@ -254,6 +254,38 @@ fn whoever_has_no_endpoint_or_no_neighbour_splits_nothing() {
     assert_eq!(*spill.split(), Split::default());
 }
 
+#[test]
+fn a_destination_that_is_drained_or_silent_loses_its_part() {
+    let (there, far) = (locality("there"), locality("far"));
+    let both = |of_there: Site| {
+        [
+            Neighbour {
+                name: &there,
+                is_near: false,
+                site: of_there,
+            },
+            Neighbour {
+                name: &far,
+                is_near: false,
+                site: site(100.0, 0.3),
+            },
+        ]
+    };
+    let unknown = Site {
+        capacity: 100.0,
+        busy: None,
+    };
+    for lost in [site(0.0, 0.0), unknown] {
+        let (mut spill, rules) = (Spill::new(Duration::ZERO), Spillover::default());
+        for second in 1..20 {
+            spill.step(SECOND * second, site(100.0, 0.97), &both(site(100.0, 0.3)), &rules);
+        }
+        assert!(spill.split().to.contains_key(&there), "{:?}", spill.split());
+        assert!(spill.step(SECOND * 20, site(100.0, 0.97), &both(lost), &rules));
+        assert!(spill.split().to.keys().eq([&far]), "{:?}", spill.split());
+    }
+}
+
 proptest! {
     /// Whatever is reported: the parts are the share, the share is in bounds, moves by its step, and turns after its hold.
     #[test]

@@ -44,7 +44,7 @@ fn an_overloaded_zone_sends_its_excess_to_one_with_room_a_step_a_second() {
 
 #[test]
 fn the_policy_says_what_a_locality_is() {
-    for (level, expected) in [(Level::None, 0), (Level::Zone, 1), (Level::Rack, 2)] {
+    for (level, expected) in [(Level::None, 1), (Level::Zone, 1), (Level::Rack, 2)] {
         let constants = Constants {
             locality: level,
             ..Constants::default()
