@@ -115,7 +115,7 @@ impl Builder {
         let placement = {
             let mut weights = self.weights.lock();
             weights.follow(mesh, now);
-            self.spills = editions::spills(mesh, &weights);
+            self.spills = editions::spills(&weights);
             placement::place(mesh, &weights)
         };
         let state = readiness::state(mesh, &placement, &self.state);

@@ -120,9 +120,9 @@ impl Weights {
         self.fleet.locality(served, worker)
     }
 
-    /// The localities whose proxies send requests for a version elsewhere, and how many of them where.
-    pub fn splits(&self, served: &ServedModel) -> impl Iterator<Item = (&Locality, &Split)> + use<'_> {
-        self.fleet.splits(served)
+    /// The localities whose proxies send requests elsewhere, and how many of them where, of all versions.
+    pub fn splits(&self) -> impl Iterator<Item = (&ServedModel, &Locality, &Split)> {
+        self.fleet.splits()
     }
 
     /// What the endpoints of a version can bear and bear, by locality.

@@ -134,11 +134,14 @@ impl Fleet {
         Some(&self.pools.get(served)?.endpoints.get(worker)?.locality)
     }
 
-    /// The localities of a pool whose proxies send requests elsewhere, as of the last tick.
-    pub fn splits(&self, served: &ServedModel) -> impl Iterator<Item = (&Locality, &Split)> + use<'_> {
-        let spills = self.pools.get(served).into_iter().flat_map(|pool| &pool.spills);
-        let splits = spills.map(|(locality, spill)| (&**locality, spill.split()));
-        splits.filter(|(_, split)| split.away > 0)
+    /// The localities whose proxies send requests elsewhere, of all pools, as of the last tick.
+    pub fn splits(&self) -> impl Iterator<Item = (&ServedModel, &Locality, &Split)> {
+        let spills = self
+            .pools
+            .iter()
+            .flat_map(|(served, pool)| pool.spills.iter().map(move |spill| (served, spill)));
+        let splits = spills.map(|(served, (locality, spill))| (served, &**locality, spill.split()));
+        splits.filter(|(_, _, split)| split.away > 0)
     }
 
     /// What a pool can bear and bears, by locality.

@@ -11,12 +11,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// The least time between two steps of what spills over.
+const STEP: Duration = Duration::from_secs(1);
+
 #[derive(Debug)]
 pub(crate) struct Pool {
     pub(crate) constants: Arc<Constants>,
     pub(crate) endpoints: BTreeMap<Arc<str>, Endpoint>,
     /// Of each locality, once there are several.
     pub(crate) spills: BTreeMap<Arc<Locality>, Spill>,
+    /// When these last moved on.
+    stepped: Option<Duration>,
     /// Who joins after this joins others that are at work: until then all come up together.
     founded_until: Option<Duration>,
     /// When weights were last published.
@@ -35,6 +40,7 @@ impl Pool {
             constants,
             endpoints: BTreeMap::new(),
             spills: BTreeMap::new(),
+            stepped: None,
             published: None,
             is_changed: false,
             due: Some(Duration::ZERO),
@@ -104,6 +110,11 @@ impl Pool {
 
     /// Moves on what spills over; whether proxies have to be told something else.
     fn spill(&mut self, now: Duration) -> bool {
+        // A pool is looked at with each report of each of its workers.
+        if self.stepped.is_some_and(|at| now < at + STEP) {
+            return false;
+        }
+        self.stepped = Some(now);
         let sites = self.sites(now);
         let had = self.spills.len();
         self.spills.retain(|locality, _| sites.contains_key(locality));

@@ -17,8 +17,6 @@ use std::time::Duration;
 const FELT_OVER: Duration = Duration::from_secs(6);
 /// What a percent may be off by the arithmetic of fractions.
 const TINY: f64 = 1e-6;
-/// The least time between two steps.
-const EVERY: Duration = Duration::from_secs(1);
 /// A destination's part is told anew when it is off by so many percent of the whole.
 const NOTICEABLE: u32 = 3;
 
@@ -93,14 +91,11 @@ impl Spill {
         self.split.away > 0
     }
 
-    /// Moves on to `now`; whether proxies have to be told something else.
+    /// Moves on to `now`; whether proxies have to be told something else. The share moves by whole percents: what a step is short
+    /// of one is lost, so steps had better be a second apart.
     pub(crate) fn step(&mut self, now: Duration, own: Site, others: &[Neighbour<'_>], rules: &Spillover) -> bool {
-        // A pool is looked at with each report of each of its workers; parts of a percent would be lost each time.
-        if now < self.at + EVERY {
-            return false;
-        }
         let seconds = now.saturating_sub(self.at).as_secs_f64();
-        self.at = now;
+        self.at = self.at.max(now);
         let share = f64::from(self.split.away) / 100.0;
         self.felt = share + (self.felt - share) * (-seconds / FELT_OVER.as_secs_f64()).exp();
         // A locality without endpoints sends everything elsewhere by the order of its priorities; without others nothing can go.

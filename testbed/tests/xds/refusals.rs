@@ -99,8 +99,7 @@ async fn a_refused_cluster_is_told_by_name_and_the_others_of_its_response_are_in
     };
     let scene = Scene::start(Place::new("e2e-xds-refused-cluster")?, given).await?;
     let relay = Relay::start(scene.control_plane.xds()).await?;
-    let place = &scene.place;
-    let envoy = Envoy::start(&place.install, place.run.dir(), relay.address(), Ads::Incremental, None)?;
+    let envoy = scene.start_envoy_at(relay.address(), Ads::Incremental)?;
     for version in ["v1", "v2"] {
         scene.await_served(version).await?;
     }
@@ -198,14 +197,7 @@ async fn case_44_a_wasm_configuration_that_envoy_refuses_leaves_the_old_filter_i
         policies: &[routing(&[("v1", 100), ("v2", 0)]), pool(1001)],
     };
     let scene = Scene::start(place, given).await?;
-    let place = &scene.place;
-    let envoy = Envoy::start(
-        &place.install,
-        place.run.dir(),
-        scene.control_plane.xds(),
-        Ads::Incremental,
-        None,
-    )?;
+    let envoy = scene.start_envoy(Ads::Incremental)?;
     poll::until("v1 to be chosen", DEADLINE, async || scene.ensure_chosen("v1").await).await?;
 
     // The header of a module, and nothing of one.

@@ -45,14 +45,7 @@ async fn runtime_values_arrive_change_and_go() -> Result<()> {
         ..Given::default()
     };
     let scene = Scene::start(Place::new("e2e-xds-runtime")?, given).await?;
-    let place = &scene.place;
-    let envoy = Envoy::start(
-        &place.install,
-        place.run.dir(),
-        scene.control_plane.xds(),
-        Ads::Incremental,
-        None,
-    )?;
+    let envoy = scene.start_envoy(Ads::Incremental)?;
     scene.await_served("v1").await?;
     await_value(&envoy, FLAG, Some("true")).await?;
     await_value(&envoy, SHARE, Some("25")).await?;
@@ -92,8 +85,7 @@ async fn expires(name: &str, ads: Ads) -> Result<()> {
         policies: &[routing(&[("v1", 100)]), runtime(&json!({FLAG: true}))],
     };
     let mut scene = Scene::start(Place::new(name)?, given).await?;
-    let place = &scene.place;
-    let envoy = Envoy::start(&place.install, place.run.dir(), scene.control_plane.xds(), ads, None)?;
+    let envoy = scene.start_envoy(ads)?;
     scene.await_served("v1").await?;
     await_value(&envoy, FLAG, Some("true")).await?;
     let loads = envoy.stat("runtime.load_success").await?;

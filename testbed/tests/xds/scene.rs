@@ -5,7 +5,7 @@ use kilocard_proto::inference::ServerReadyRequest;
 use kilocard_registry::report::{NodeReport, NodeTypeReport};
 use kilocard_testbed::harness::Run;
 use kilocard_testbed::harness::control_plane::ControlPlane;
-use kilocard_testbed::harness::envoy::Envoy;
+use kilocard_testbed::harness::envoy::{Ads, Envoy};
 use kilocard_testbed::harness::upstream::Upstream;
 use kilocard_testbed::install::Install;
 use kilocard_testbed::poll::{self, DEADLINE};
@@ -13,6 +13,7 @@ use kilocard_testbed::process::GRACE;
 use kilocard_testbed::raw;
 use serde_json::{Value, json};
 use std::fs;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 
@@ -75,6 +76,16 @@ impl Scene {
             _workers: workers,
             place,
         })
+    }
+
+    /// An Envoy that is configured by it.
+    pub(crate) fn start_envoy(&self, ads: Ads) -> Result<Envoy> {
+        self.start_envoy_at(self.control_plane.xds(), ads)
+    }
+
+    /// An Envoy that is configured by whoever serves there.
+    pub(crate) fn start_envoy_at(&self, xds: SocketAddr, ads: Ads) -> Result<Envoy> {
+        Envoy::start(&self.place.install, self.place.run.dir(), xds, ads, None)
     }
 
     /// Writes a policy, or writes it anew: one of each kind.

@@ -102,7 +102,8 @@ fn clusters(mesh: &Mesh, weights: &Weights, now: Instant) -> Vec<ClusterReport> 
 }
 
 fn localities(served: &ServedModel, weights: &Weights, now: Instant) -> Vec<LocalityReport> {
-    let splits: BTreeMap<&Locality, &Split> = weights.splits(served).collect();
+    let splits = weights.splits().filter(|(of, _, _)| *of == served);
+    let splits: BTreeMap<&Locality, &Split> = splits.map(|(_, own, split)| (own, split)).collect();
     let sites = weights.sites(served, now);
     if sites.keys().all(|locality| locality.zone.is_empty()) {
         return Vec::new();

@@ -5,7 +5,7 @@
 //! well. Editions for places differ in load assignments only, and share those of versions that nobody serves at any place.
 
 use crate::audience::{Audience, Client};
-use crate::model::{Mesh, Policies, Worker};
+use crate::model::{Policies, Worker};
 use crate::snapshot::placement::{Placed, Placement};
 use crate::snapshot::{endpoint, proxyless};
 use crate::weights::Weights;
@@ -30,18 +30,13 @@ pub(super) struct Parts {
 pub(super) type Spills = BTreeMap<ServedModel, BTreeMap<Locality, Split>>;
 
 /// What goes to other localities now.
-pub(super) fn spills(mesh: &Mesh, weights: &Weights) -> Spills {
-    let served: BTreeSet<&ServedModel> = mesh.workers.values().flat_map(|worker| &worker.models).collect();
-    let splits = served.into_iter().map(|served| {
-        let splits = weights.splits(served);
-        (
-            served.clone(),
-            splits.map(|(own, split)| (own.clone(), split.clone())).collect(),
-        )
-    });
-    splits
-        .filter(|(_, splits): &(_, BTreeMap<_, _>)| !splits.is_empty())
-        .collect()
+pub(super) fn spills(weights: &Weights) -> Spills {
+    let mut spills = Spills::new();
+    for (served, own, split) in weights.splits() {
+        let of_version = spills.entry(served.clone()).or_default();
+        of_version.insert(own.clone(), split.clone());
+    }
+    spills
 }
 
 /// A snapshot for each kind of client at each place.
@@ -57,10 +52,15 @@ pub struct Editions {
 
 impl Editions {
     pub(super) fn new(proxies: Snapshot, parts: Parts) -> Self {
-        let workers = || parts.placement.values().flat_map(BTreeMap::values);
-        let mut places: BTreeSet<Locality> = workers().map(|placed| Locality::clone(&placed.locality)).collect();
-        let zones: Vec<Locality> = places.iter().map(zone_of).collect();
-        places.extend(zones);
+        let workers = parts.placement.values().flat_map(BTreeMap::values);
+        let mut places: BTreeSet<Locality> = BTreeSet::new();
+        for placed in workers {
+            // Of thousands of workers few are at a place of their own.
+            if !places.contains(&*placed.locality) {
+                places.insert(Locality::clone(&placed.locality));
+                places.insert(zone_of(&placed.locality));
+            }
+        }
         Self {
             proxies: Arc::new(proxies),
             places,
@@ -178,6 +178,7 @@ impl From<Snapshot> for Editions {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Mesh;
     use crate::snapshot::Builder;
     use crate::snapshot::tests::{mesh, options};
     use crate::weights::SharedWeights;

@@ -28,6 +28,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+mod filters;
+mod pools;
+
 fn served(model: &str, version: &str) -> ServedModel {
     ServedModel {
         model: model.to_owned(),
@@ -152,14 +155,6 @@ fn build(mesh: &Mesh, options: &BuildOptions) -> Snapshot {
     Builder::new(options.clone(), SharedWeights::default()).build(mesh, Instant::now())
 }
 
-fn filter_state(snapshot: &Snapshot) -> MeshState {
-    let extension: TypedExtensionConfig = decode(snapshot, ResourceType::Extension, filter::NAME);
-    let wasm = Wasm::decode(extension.typed_config.unwrap().value.as_slice()).unwrap();
-    let configuration = wasm.config.unwrap().configuration.unwrap();
-    let configuration = String::decode(configuration.value.as_slice()).unwrap();
-    FilterConfig::parse(configuration.as_bytes()).unwrap().state
-}
-
 fn decode<T: Message + Default>(snapshot: &Snapshot, kind: ResourceType, name: &str) -> T {
     T::decode(snapshot.set(kind).unwrap().get(name).unwrap().body.as_ref()).unwrap()
 }
@@ -208,15 +203,6 @@ fn default_route(on_match: &OnMatch) -> Route {
 }
 
 /// The routes of a version by pool.
-fn pool_routes(routes: &RouteConfiguration, version: &str) -> BTreeMap<String, Route> {
-    let outer = exact_matches(routes.virtual_hosts[0].matcher.as_ref().unwrap());
-    let Some(on_match::OnMatch::Matcher(matcher)) = &outer[version].on_match else {
-        panic!("no matcher for {version}")
-    };
-    let inner = exact_matches(matcher).into_iter();
-    inner.map(|(pool, on_match)| (pool, route_of(&on_match))).collect()
-}
-
 fn exact_matches(matcher: &Matcher) -> BTreeMap<String, OnMatch> {
     let Some(MatcherType::MatcherTree(tree)) = &matcher.matcher_type else {
         panic!("no tree: {matcher:?}")
@@ -275,143 +261,6 @@ fn a_cluster_speaks_http2_and_ejects_dead_workers_fast() {
 }
 
 /// [`mesh`] with these PoolPolicies besides, `minilm` being for embeddings.
-fn with_pools(pools: &[(&str, serde_json::Value)]) -> Mesh {
-    let routing = json!({
-        "api_version": "kilocard/v1", "kind": "RoutingPolicy", "metadata": {"name": "minilm"},
-        "spec": {"model": "minilm", "model_type": "embedding", "versions": [
-            {"version": "v1", "weight": 90}, {"version": "v2", "weight": 10},
-        ]},
-    });
-    let pool = |(name, spec): &(&str, serde_json::Value)| json!({"api_version": "kilocard/v1", "kind": "PoolPolicy", "metadata": {"name": name}, "spec": spec});
-    let documents: Vec<_> = std::iter::once(routing).chain(pools.iter().map(pool)).collect();
-    Mesh {
-        policies: policies(&documents),
-        ..mesh()
-    }
-}
-
-fn cluster_of(route: &Route) -> (String, RoutingPriority) {
-    let Some(Action::Route(action)) = &route.action else {
-        panic!("{route:?}")
-    };
-    let Some(ClusterSpecifier::Cluster(name)) = &action.cluster_specifier else {
-        panic!("{action:?}")
-    };
-    (name.clone(), RoutingPriority::try_from(action.priority).unwrap())
-}
-
-#[test]
-fn a_pool_is_a_cluster_with_its_own_settings_over_the_same_endpoints() {
-    let spec = json!({
-        "match": {"model_types": ["embedding"], "priorities": ["P2"]},
-        "limits": {"max_connections": 3, "max_pending_requests": 5, "max_requests": 7, "retry_percent": 0, "min_retries": 1},
-        "connections": {
-            "connect_timeout_ms": 250, "idle_timeout_s": 60, "max_concurrent_streams": 11, "max_per_worker": 2,
-            "max_requests_per_connection": 1000, "initial_stream_window_bytes": 65535,
-            "initial_connection_window_bytes": 1_048_576, "keepalive": {"interval_s": 20, "timeout_s": 5},
-        },
-    });
-    let other = json!({"match": {"model_types": ["llm"]}});
-    let snapshot = build(&with_pools(&[("bursts", spec), ("other", other)]), &options());
-    let clusters: Vec<&str> = snapshot
-        .set(ResourceType::Cluster)
-        .unwrap()
-        .iter()
-        .map(|c| c.name.as_str())
-        .collect();
-    assert_eq!(
-        clusters,
-        [
-            "minilm/v1",
-            "minilm/v1/bursts",
-            "minilm/v2",
-            "minilm/v2/bursts",
-            "other/v9"
-        ]
-    );
-    assert_eq!(snapshot.set(ResourceType::Endpoints).unwrap().len(), 3);
-    let resource = snapshot
-        .set(ResourceType::Cluster)
-        .unwrap()
-        .get("minilm/v1/bursts")
-        .unwrap();
-    assert_eq!(resource.awaits(), "minilm/v1");
-    let cluster: Cluster = decode(&snapshot, ResourceType::Cluster, "minilm/v1/bursts");
-    assert_eq!(cluster.eds_cluster_config.as_ref().unwrap().service_name, "minilm/v1");
-    let protocol = cluster.typed_extension_protocol_options.values().next().unwrap();
-    let protocol = HttpProtocolOptions::decode(protocol.value.as_slice()).unwrap();
-    let breakers = cluster.circuit_breakers.as_ref().unwrap();
-    let keepalive = &cluster.upstream_connection_options;
-    insta::assert_snapshot!(format!(
-        "{}\n{}\n{}",
-        compact(breakers),
-        compact(keepalive),
-        compact(&protocol)
-    ));
-
-    let routes: RouteConfiguration = decode(&snapshot, ResourceType::Route, GATEWAY);
-    let routes = pool_routes(&routes, "minilm/v1");
-    assert_eq!(routes.keys().collect::<Vec<_>>(), ["bulk", "bursts"]);
-    let bulk = ("minilm/v1".to_owned(), RoutingPriority::High);
-    assert_eq!(cluster_of(&routes["bulk"]), bulk);
-    assert_eq!(
-        cluster_of(&routes["bursts"]),
-        ("minilm/v1/bursts".to_owned(), RoutingPriority::Default)
-    );
-}
-
-#[test]
-fn the_pool_called_default_is_the_versions_own_cluster_and_bulk_has_a_quarter_of_it() {
-    let limits = json!({"limits": {"max_requests": 40, "max_pending_requests": 2}});
-    let snapshot = build(&with_pools(&[("default", limits)]), &options());
-    assert_eq!(snapshot.set(ResourceType::Cluster).unwrap().len(), 3);
-    let cluster: Cluster = decode(&snapshot, ResourceType::Cluster, "minilm/v1");
-    let thresholds = cluster.circuit_breakers.unwrap().thresholds;
-    let limits: Vec<_> = thresholds
-        .iter()
-        .map(|of| {
-            (
-                of.priority(),
-                of.max_requests.unwrap().value,
-                of.max_pending_requests.unwrap().value,
-            )
-        })
-        .collect();
-    assert_eq!(
-        limits,
-        [(RoutingPriority::Default, 40, 2), (RoutingPriority::High, 10, 1)]
-    );
-}
-
-#[test]
-fn only_what_a_pool_says_of_clusters_and_routes_changes_them() {
-    let (mut builder, now) = (Builder::new(options(), SharedWeights::default()), Instant::now());
-    let of = |snapshot: &Snapshot, kind| snapshot.set(kind).unwrap().version().clone();
-    let pool = |most: u32| {
-        (
-            "bursts",
-            json!({"match": {"priorities": ["P2"]}, "limits": {"max_requests": most}}),
-        )
-    };
-    let before = builder.build(&with_pools(&[pool(8)]), now);
-    let same = builder.build(&with_pools(&[pool(8)]), now);
-    assert_eq!(before, same);
-    let wider = builder.build(&with_pools(&[pool(9)]), now);
-    assert_ne!(of(&before, ResourceType::Cluster), of(&wider, ResourceType::Cluster));
-    assert_eq!(of(&before, ResourceType::Route), of(&wider, ResourceType::Route));
-    assert_eq!(
-        of(&before, ResourceType::Endpoints),
-        of(&wider, ResourceType::Endpoints)
-    );
-    let without = builder.build(&with_pools(&[]), now);
-    assert_eq!(
-        without.set(ResourceType::Cluster).unwrap().len(),
-        3,
-        "a pool does not linger: its route leads elsewhere"
-    );
-    assert_eq!(without, build(&with_pools(&[]), &options()));
-}
-
 #[test]
 fn proxies_keep_connections_alive_as_workers_do() {
     let Keepalive {
@@ -449,25 +298,6 @@ fn an_endpoint_that_is_drained_stays_known_and_is_marked() {
 }
 
 #[test]
-fn what_is_not_for_filters_does_not_reach_them_and_configures_none_anew() {
-    let (mut builder, now, mut mesh) = (
-        Builder::new(options(), SharedWeights::default()),
-        Instant::now(),
-        mesh(),
-    );
-    let filter = |snapshot: &Snapshot| snapshot.set(ResourceType::Extension).unwrap().version().clone();
-    let before = builder.build(&mesh, now);
-    let weights = json!({
-        "api_version": "kilocard/v1", "kind": "WeightPolicy", "metadata": {"name": "w"},
-        "spec": {"slow_start": {"over_ms": 0}},
-    });
-    let with_weights = policies(&[weights]);
-    Arc::make_mut(&mut mesh.policies).extend((*with_weights).clone());
-    assert_eq!(mesh.policies.len(), 2);
-    assert_eq!(filter(&builder.build(&mesh, now)), filter(&before));
-}
-
-#[test]
 fn endpoints_carry_the_tags_that_requests_for_a_gpu_ask_for() {
     let assignment: ClusterLoadAssignment = decode(&build(&mesh(), &options()), ResourceType::Endpoints, "minilm/v1");
     insta::assert_snapshot!(compact(&assignment));
@@ -484,79 +314,6 @@ fn of_two_workers_with_one_address_the_younger_is_believed() {
     let placement = placement::place(&mesh, &weights);
     let workers: Vec<&String> = placement[&served("minilm", "v1")].keys().collect();
     assert_eq!(workers, ["0-restarted", "b"]);
-}
-
-#[test]
-fn the_filter_gets_the_documents_in_force() {
-    let extension: TypedExtensionConfig = decode(&build(&mesh(), &options()), ResourceType::Extension, filter::NAME);
-    let plugin = Wasm::decode(extension.typed_config.as_ref().unwrap().value.as_slice())
-        .unwrap()
-        .config
-        .unwrap();
-    let configuration = String::decode(plugin.configuration.as_ref().unwrap().value.as_slice()).unwrap();
-    let parsed = FilterConfig::parse(configuration.as_bytes()).unwrap();
-    assert_eq!(parsed.documents.len(), 1);
-    assert_eq!(parsed.state.unready, ["minilm/v2"]);
-    insta::assert_snapshot!(format!("{}\n{configuration}", compact(&plugin)));
-}
-
-#[test]
-fn documents_that_are_rewritten_unchanged_do_not_configure_the_filter_anew() {
-    let (before, options) = (mesh(), options());
-    let mut after = before.clone();
-    Arc::make_mut(&mut after.policies)
-        .values_mut()
-        .for_each(|policy| policy.revision += 1);
-    assert_eq!(build(&before, &options), build(&after, &options));
-}
-
-#[test]
-fn only_a_version_that_becomes_ready_or_unready_configures_the_filter_anew() {
-    let (mut builder, now, first) = (
-        Builder::new(options(), SharedWeights::default()),
-        Instant::now(),
-        mesh(),
-    );
-    let filter = |snapshot: &Snapshot| snapshot.set(ResourceType::Extension).unwrap().version().clone();
-    let before = builder.build(&first, now);
-    assert_eq!(filter_state(&before).unready, ["minilm/v2"]);
-
-    let mut busier = first.clone();
-    Arc::make_mut(Arc::make_mut(&mut busier.workers).get_mut("b").unwrap()).telemetry = None;
-    let (id, another) = worker("c", 8003, &[("minilm", "v1")], None);
-    Arc::make_mut(&mut busier.workers).insert(id, another);
-    let same = builder.build(&busier, now);
-    assert_eq!(filter(&same), filter(&before));
-
-    let (id, canary) = worker("d", 8004, &[("minilm", "v2")], None);
-    Arc::make_mut(&mut busier.workers).insert(id, canary);
-    let ready = builder.build(&busier, now);
-    assert_ne!(filter(&ready), filter(&before));
-    assert!(filter_state(&ready).is_empty());
-}
-
-#[test]
-fn a_version_that_loses_its_last_worker_is_unready_before_its_endpoint_goes() {
-    let (mut builder, now, mut mesh) = (
-        Builder::new(options(), SharedWeights::default()),
-        Instant::now(),
-        mesh(),
-    );
-    builder.build(&mesh, now);
-    mesh.workers = Arc::default();
-    let soon = builder.build(&mesh, now);
-    assert_eq!(filter_state(&soon).unready, ["minilm/v1", "minilm/v2"]);
-    let endpoints = |snapshot: &Snapshot| {
-        let assignment: ClusterLoadAssignment = decode(snapshot, ResourceType::Endpoints, "minilm/v1");
-        assignment
-            .endpoints
-            .first()
-            .map_or(0, |locality| locality.lb_endpoints.len())
-    };
-    assert_eq!(endpoints(&soon), 2);
-    let later = builder.build(&mesh, builder.due().unwrap());
-    assert_eq!(endpoints(&later), 0);
-    assert_eq!(filter_state(&later), filter_state(&soon));
 }
 
 #[test]

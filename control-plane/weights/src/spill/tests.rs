@@ -106,6 +106,14 @@ fn site(capacity: f64, busy: f64) -> Site {
     }
 }
 
+fn far(name: &Locality, site: Site) -> Neighbour<'_> {
+    Neighbour {
+        name,
+        is_near: false,
+        site,
+    }
+}
+
 fn quiet(_: u32) -> f64 {
     1.0
 }
@@ -204,11 +212,7 @@ fn the_nearer_ones_come_first() {
 #[test]
 fn what_is_not_known_moves_nothing_and_what_had_moved_comes_back() {
     let other = locality("b");
-    let others = [Neighbour {
-        name: &other,
-        is_near: false,
-        site: site(100.0, 0.1),
-    }];
+    let others = [far(&other, site(100.0, 0.1))];
     let (mut spill, rules) = (Spill::new(Duration::ZERO), Spillover::default());
     let unknown = Site {
         capacity: 100.0,
@@ -232,11 +236,7 @@ fn what_is_not_known_moves_nothing_and_what_had_moved_comes_back() {
 #[test]
 fn whoever_has_no_endpoint_or_no_neighbour_splits_nothing() {
     let other = locality("b");
-    let others = [Neighbour {
-        name: &other,
-        is_near: false,
-        site: site(100.0, 0.1),
-    }];
+    let others = [far(&other, site(100.0, 0.1))];
     let (mut spill, rules) = (Spill::new(Duration::ZERO), Spillover::default());
     spill.step(SECOND, site(100.0, 1.0), &others, &rules);
     assert!(spill.split().away > 0);
@@ -256,21 +256,8 @@ fn whoever_has_no_endpoint_or_no_neighbour_splits_nothing() {
 
 #[test]
 fn a_destination_that_is_drained_or_silent_loses_its_part() {
-    let (there, far) = (locality("there"), locality("far"));
-    let both = |of_there: Site| {
-        [
-            Neighbour {
-                name: &there,
-                is_near: false,
-                site: of_there,
-            },
-            Neighbour {
-                name: &far,
-                is_near: false,
-                site: site(100.0, 0.3),
-            },
-        ]
-    };
+    let (there, beyond) = (locality("there"), locality("beyond"));
+    let both = |of_there: Site| [far(&there, of_there), far(&beyond, site(100.0, 0.3))];
     let unknown = Site {
         capacity: 100.0,
         busy: None,
@@ -282,7 +269,7 @@ fn a_destination_that_is_drained_or_silent_loses_its_part() {
         }
         assert!(spill.split().to.contains_key(&there), "{:?}", spill.split());
         assert!(spill.step(SECOND * 20, site(100.0, 0.97), &both(lost), &rules));
-        assert!(spill.split().to.keys().eq([&far]), "{:?}", spill.split());
+        assert!(spill.split().to.keys().eq([&beyond]), "{:?}", spill.split());
     }
 }
 

@@ -9,8 +9,8 @@ fn placed(bench: &mut Bench, worker: &str, zone: &str, rack: &str, busy: f64) {
 }
 
 fn away(bench: &Bench) -> Vec<(String, u32)> {
-    let splits = bench.fleet.splits(&served());
-    splits.map(|(own, split)| (own.to_string(), split.away)).collect()
+    let splits = bench.fleet.splits();
+    splits.map(|(_, own, split)| (own.to_string(), split.away)).collect()
 }
 
 #[test]
