@@ -111,8 +111,8 @@ impl Endpoint {
         endpoint
     }
 
-    /// Takes in what is known of it now.
-    pub(crate) fn observe(&mut self, subject: &Subject<'_>, constants: &Constants, at: Duration) {
+    /// Takes in what is known of it now; whether its card has come to be known, and its weight with it.
+    pub(crate) fn observe(&mut self, subject: &Subject<'_>, constants: &Constants, at: Duration) -> bool {
         let (before, was) = (self.at, self.smoothed);
         let rested = was == self.target(before, constants);
         self.advance(at, constants);
@@ -140,10 +140,12 @@ impl Endpoint {
             None => self.report = None,
         }
         // The weight of a card that was not in the inventory was a guess: there is nothing to follow slowly.
-        if self.is_listed && !was_listed {
+        let is_news = self.is_listed && !was_listed;
+        if is_news {
             self.capacity = self.prior;
             self.smoothed = self.target(at, constants);
         }
+        is_news
     }
 
     /// A report that came before, and only stands in a record that was written again, tells nothing new.

@@ -26,7 +26,7 @@ pub(crate) struct Pool {
     founded_until: Option<Duration>,
     /// When weights were last published.
     published: Option<Duration>,
-    /// Endpoints have come or gone.
+    /// Endpoints have come or gone, or their cards have come to be known.
     is_changed: bool,
     /// When to look again; `Some(ZERO)` for at once.
     pub(crate) due: Option<Duration>,
@@ -51,7 +51,7 @@ impl Pool {
     pub(crate) fn observe(&mut self, worker: &str, subject: &Subject<'_>, at: Duration, working: bool) {
         self.due = Some(Duration::ZERO);
         if let Some(endpoint) = self.endpoints.get_mut(worker) {
-            endpoint.observe(subject, &self.constants, at);
+            self.is_changed |= endpoint.observe(subject, &self.constants, at);
             return;
         }
         let joins = working && self.founded_until.is_none_or(|until| at > until);
