@@ -2,9 +2,10 @@
 
 use std::io;
 
-const PROTOS: [&str; 2] = [
+const PROTOS: [&str; 3] = [
     "inference/grpc_predict_v2.proto",
     "kilocard/inference/v1/inference.proto",
+    "kilocard/sync/v1/sync.proto",
 ];
 
 fn main() -> io::Result<()> {
@@ -19,8 +20,12 @@ fn main() -> io::Result<()> {
         .open_files(PROTOS)
         .map_err(io::Error::other)?;
 
+    // Filters in wasm need the messages and have a transport of their own.
+    let services = std::env::var_os("CARGO_FEATURE_SERVICES").is_some();
     // `bytes::Bytes` for tensors: they are slices of the received frame, not copies.
     tonic_prost_build::configure()
+        .build_client(services)
+        .build_server(services)
         .bytes(".inference")
         .compile_fds(compiler.file_descriptor_set())
 }

@@ -2,7 +2,6 @@
 
 pub mod changes;
 pub mod filter;
-mod generator;
 mod machine;
 pub mod pools;
 pub mod push;

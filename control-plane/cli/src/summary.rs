@@ -1,7 +1,8 @@
 //! What a document says, in a few words.
 
 use kilocard_policy::config::{
-    Document, MeshPolicy, PoolPolicy, RoutingPolicy, RuleAction, Spec, ValidationPolicy, WeightPolicy,
+    Document, LimitScope, MeshPolicy, PoolPolicy, RateLimitPolicy, RoutingPolicy, RuleAction, Spec, ValidationPolicy,
+    WeightPolicy,
 };
 
 /// For a cell of a table.
@@ -12,6 +13,7 @@ pub fn summarise(document: &Document) -> String {
         Spec::Mesh(mesh) => summarise_mesh(mesh),
         Spec::Pool(pool) => summarise_pool(pool),
         Spec::Weights(weights) => summarise_weights(weights),
+        Spec::RateLimit(limits) => summarise_rate_limits(limits),
         _ => Vec::new(),
     };
     if parts.is_empty() {
@@ -146,6 +148,26 @@ fn summarise_weights(weights: &WeightPolicy) -> Vec<String> {
     parts.extend(given.map(|(_, name)| (*name).to_owned()));
     let cards = weights.cards.as_ref().map_or(0, Vec::len);
     parts.extend(count(cards, "card", "cards"));
+    parts
+}
+
+fn summarise_rate_limits(policy: &RateLimitPolicy) -> Vec<String> {
+    let limits = policy.limits.iter().map(|limit| {
+        let unit = limit.unit.as_str().replace('_', " ");
+        format!("{} {unit}/{} (burst {})", limit.rate, limit.per, limit.burst)
+    });
+    let mut parts: Vec<_> = limits.collect();
+    if !policy.by.is_empty() {
+        let by: Vec<_> = policy.by.iter().map(|part| part.as_str()).collect();
+        parts.push(format!("by {}", by.join(", ")));
+    }
+    parts.push(match policy.scope {
+        LimitScope::Proxy => "in each proxy".to_owned(),
+        LimitScope::Mesh => "in all proxies together".to_owned(),
+    });
+    if policy.shadow {
+        parts.push("only counted".to_owned());
+    }
     parts
 }
 

@@ -76,6 +76,19 @@ unsafe extern "C" {
     fn proxy_increment_metric(id: u32, offset: i64) -> u32;
 }
 
+// Envoy serves this call of WASI from its monotonic clock; its own `proxy_get_current_time_nanoseconds` is the wall clock,
+// which can be set.
+#[link(wasm_import_module = "wasi_snapshot_preview1")]
+unsafe extern "C" {
+    fn clock_time_get(clock: u32, precision: u64, time: *mut u64) -> u16;
+}
+
+/// `CLOCK_MONOTONIC` of WASI.
+const MONOTONIC: u32 = 1;
+/// What [`swap_shared_data`] is given for a value that is not there yet. Envoy takes it for a value that is there only after
+/// so many writes; 0 it would take for any.
+const ABSENT: u32 = u32::MAX;
+
 fn check(call: &'static str, status: u32) -> Result<(), HostError> {
     if status == 0 {
         Ok(())
@@ -97,6 +110,15 @@ pub(crate) fn current_time_ns() -> Result<u64, HostError> {
     check("get_current_time_nanoseconds", unsafe {
         proxy_get_current_time_nanoseconds(&raw mut time)
     })?;
+    Ok(time)
+}
+
+/// Nanoseconds since some moment, the same in all threads of the process; nobody can set it back.
+pub(crate) fn monotonic_ns() -> Result<u64, HostError> {
+    let mut time = 0;
+    // SAFETY: the host writes one u64 to a live, aligned u64.
+    let status = unsafe { clock_time_get(MONOTONIC, 1, &raw mut time) };
+    check("clock_time_get", status.into())?;
     Ok(time)
 }
 
@@ -180,20 +202,20 @@ pub(crate) fn set_filter_state(name: &str, value: &str) -> Result<(), HostError>
     check("set_property", status)
 }
 
-/// A value shared by all VMs of one id, and its generation; no bytes and generation 0 if it is not there.
+/// A value shared by all VMs of one id, and its generation; no bytes if it is not there.
 pub(crate) fn shared_data(key: &str) -> Result<(Vec<u8>, u32), HostError> {
     let (mut data, mut size, mut cas) = (null_mut(), 0, 0);
     // SAFETY: the host reads `key.len()` bytes at the pointer, and writes to live, aligned variables of the right types.
     let status = unsafe { proxy_get_shared_data(key.as_ptr(), key.len(), &raw mut data, &raw mut size, &raw mut cas) };
     if status == NOT_FOUND {
-        return Ok((Vec::new(), 0));
+        return Ok((Vec::new(), ABSENT));
     }
     check("get_shared_data", status)?;
     // SAFETY: data and size are from a successful call that returns a buffer.
     Ok((unsafe { take(data, size) }, cas))
 }
 
-/// Replaces a shared value if its generation is still `cas` (0: whatever it is); whether it did.
+/// Replaces a shared value if its generation is still `cas`; whether it did.
 pub(crate) fn swap_shared_data(key: &str, value: &[u8], cas: u32) -> Result<bool, HostError> {
     // SAFETY: the host reads the given numbers of bytes at the pointers during the call.
     let status = unsafe { proxy_set_shared_data(key.as_ptr(), key.len(), value.as_ptr(), value.len(), cas) };

@@ -2,11 +2,16 @@
 //! - `kilocard_decisions.<LABEL>`: every request by its outcome;
 //! - `kilocard_reported.<LABEL>`: what would have been refused, were the check not report-only;
 //! - `kilocard_rules.<policy>.<rule>.{refused,reported}`: the same of declared rules;
+//! - `kilocard_limits.<policy>.{refused,overflow}`: requests that a limit refused, and those that shared the overflow key;
+//!   of a policy that only counts, `shadow` in place of `refused`;
 //! - `kilocard_shadow.{sent,capped}`: copies.
 //!
 //! The labels are closed sets, all defined when the filter is configured, so that no request can make a new time series and
 //! a dashboard sees zeros before the first event.
 
+use std::collections::HashMap;
+
+use kilocard_policy::limit::Table;
 use kilocard_policy::{Decision, Finding, Policy, RefusalReason, RouteReason, Stages, Verdict};
 
 use crate::abi::{self, Level};
@@ -26,6 +31,8 @@ pub(crate) struct Counters {
     reported: Vec<Id>,
     /// By the label of the rule: refused, reported.
     rules: Vec<[Id; 2]>,
+    /// By the name of the RateLimitPolicy: met, overflow.
+    limits: HashMap<String, [Id; 2]>,
     validated: Id,
     host_error: Id,
     shadow_sent: Id,
@@ -47,11 +54,19 @@ impl Counters {
             |label: &String| ["refused", "reported"].map(|what| define(&format!("kilocard_rules.{label}.{what}")));
         let validates = stages.contains(Stages::VALIDATION);
         let labels = if validates { policy.rule_labels() } else { &[] };
+        let limits = stages.contains(Stages::LIMITS);
+        let tables = if limits { policy.rate_limits() } else { &[] };
+        let limit = |table: &Table| {
+            let met = if table.is_shadow() { "shadow" } else { "refused" };
+            let ids = [met, "overflow"].map(|what| define(&format!("kilocard_limits.{}.{what}", table.name())));
+            (table.name().to_owned(), ids)
+        };
         Self {
             routes: each("kilocard_decisions", &routes),
             refusals: each("kilocard_decisions", &refusals),
             reported: each("kilocard_reported", if validates { &refusals } else { &[] }),
             rules: labels.iter().map(rule).collect(),
+            limits: tables.iter().map(limit).collect(),
             validated: define(&format!("kilocard_decisions.{VALIDATED}")),
             host_error: define(&format!("kilocard_decisions.{HOST_ERROR}")),
             shadow_sent: define("kilocard_shadow.sent"),
@@ -84,6 +99,16 @@ impl Counters {
 
     pub(crate) fn count_host_error(&self) {
         increment(self.host_error);
+    }
+
+    /// A request met a limit of this policy.
+    pub(crate) fn count_limit(&self, table: &Table) {
+        increment(self.limits.get(table.name()).and_then(|ids| ids[0]));
+    }
+
+    /// A request shared the overflow key of this policy.
+    pub(crate) fn count_overflow(&self, table: &Table) {
+        increment(self.limits.get(table.name()).and_then(|ids| ids[1]));
     }
 
     pub(crate) fn count_shadow(&self, sent: bool) {

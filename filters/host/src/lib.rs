@@ -14,6 +14,7 @@ mod abi;
 mod connection;
 mod counters;
 mod header_map;
+mod limits;
 mod log_limit;
 mod names;
 mod peer;

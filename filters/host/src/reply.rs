@@ -1,5 +1,6 @@
 //! Answers given here instead of by a worker.
 
+use kilocard_policy::limit::Limited;
 use kilocard_policy::record::Record;
 use kilocard_policy::{Refusal, RequestView, details, headers};
 
@@ -24,13 +25,27 @@ pub(crate) fn refuse(
         json = details::refusal_json(refusal, record);
         (json.as_str(), (headers::CONTENT_TYPE, "application/json"))
     };
+    let quota = refusal.limited.as_deref().map_or_else(Vec::new, quota_headers);
+    let mut all = vec![(headers::REASON, reason), (headers::DECISION, line), form];
+    all.extend(quota.iter().map(|(name, value)| (*name, value.as_str())));
     abi::send_local_response(&LocalResponse {
         http_status: refusal.status.http_status(),
         grpc_status: Some(refusal.status.code()),
         details: &format!("kilocard_refused_{reason}"),
         body,
-        headers: &[(headers::REASON, reason), (headers::DECISION, line), form],
+        headers: &all,
     })
+}
+
+/// What tells clients of either kind when to come back.
+fn quota_headers(limited: &Limited<'_>) -> Vec<(&'static str, String)> {
+    let mut all = vec![
+        (names::RATE_LIMIT_POLICY, limited.policy_header()),
+        (names::RATE_LIMIT, limited.header()),
+    ];
+    all.extend(limited.retry_after_header().map(|value| (names::RETRY_AFTER, value)));
+    all.extend(limited.pushback_header().map(|value| (names::RETRY_PUSHBACK, value)));
+    all
 }
 
 /// Envoy's own notion, which is narrower than ours: no parameters after `application/grpc`.

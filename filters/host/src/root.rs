@@ -11,6 +11,7 @@ use proxy_wasm::types::ContextType;
 
 use crate::abi::{self, Level};
 use crate::counters::Counters;
+use crate::limits::Limits;
 use crate::log_limit::LogLimit;
 use crate::stream::Stream;
 
@@ -28,6 +29,7 @@ pub(crate) struct Active {
     pub(crate) policy: Policy,
     pub(crate) stages: Stages,
     pub(crate) counters: Counters,
+    pub(crate) limits: Limits,
     pub(crate) random: RefCell<fastrand::Rng>,
     pub(crate) log_limit: RefCell<LogLimit>,
 }
@@ -51,11 +53,13 @@ impl Root {
         let lines = |violations: Vec<Violation>| violations.iter().map(Violation::to_string).collect::<Vec<_>>();
         let config = FilterConfig::parse(&json).map_err(lines)?;
         let policy = Policy::of(&config).map_err(lines)?;
+        let seed = seed();
         Ok(Active {
+            limits: Limits::new(seed).map_err(|error| vec![error.to_string()])?,
             counters: Counters::define(&policy, self.stages),
             policy,
             stages: self.stages,
-            random: RefCell::new(fastrand::Rng::with_seed(seed())),
+            random: RefCell::new(fastrand::Rng::with_seed(seed)),
             log_limit: RefCell::default(),
         })
     }

@@ -68,7 +68,12 @@ impl Active {
         let pairs = header_map::read(&map).map_err(|error| MalformedHeaderMap::to_string(&error))?;
         let request = RequestView::new(&pairs).from_peer(&Connection);
         let random = self.random.borrow_mut().u64(..);
-        let decision = self.policy.decide_stages(self.stages, &request, random);
+        let mut decision = self.policy.decide_stages(self.stages, &request, random);
+        if self.stages.contains(Stages::LIMITS) {
+            self.limits
+                .apply(&self.policy, &request, &mut decision, &self.counters)
+                .map_err(|error| HostError::to_string(&error))?;
+        }
         let done = self
             .act(&decision, &request)
             .map_err(|error| HostError::to_string(&error))?;
@@ -130,7 +135,7 @@ impl Active {
         if self.stages.contains(Stages::VALIDATION) {
             headers::is_internal(name)
         } else {
-            OWN.iter().any(|own| name == own.as_bytes())
+            self.stages.contains(Stages::ROUTING) && OWN.iter().any(|own| name == own.as_bytes())
         }
     }
 
@@ -139,7 +144,8 @@ impl Active {
     fn fail(&self, failure: &str) -> Action {
         self.counters.count_host_error();
         self.log(Level::Error, &format!("a request failed: {failure}"));
-        if !self.stages.contains(Stages::VALIDATION)
+        if self.stages.contains(Stages::ROUTING)
+            && !self.stages.contains(Stages::VALIDATION)
             && let Some(route_key) = self.only_stable()
             && OWN.iter().all(|own| abi::remove_request_header(own.as_bytes()).is_ok())
             && abi::set_request_header(headers::ROUTE, route_key).is_ok()

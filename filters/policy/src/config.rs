@@ -18,6 +18,7 @@ mod name;
 mod number_range;
 mod pattern;
 mod pool_policy;
+mod rate_limit_policy;
 mod reader;
 mod routing_policy;
 #[cfg(test)]
@@ -38,7 +39,7 @@ pub use limits::{
     HEADER_VALUE_BYTES, HEADERS, HEADERS_TOTAL_BYTES, MAX_DOCUMENT_BYTES, MAX_DOCUMENTS, MAX_FILTER_CONFIG_BYTES,
     MAX_RULES, MAX_VERSIONS,
 };
-pub(crate) use limits::{MAX_PATTERNS, MAX_POOLS};
+pub(crate) use limits::{MAX_PATTERNS, MAX_POOLS, MAX_RATE_LIMITS};
 pub use mesh_policy::{
     ANYONE, CallerGroup, Capture, Cidr, DecisionRecord, GpuClass, GpuSelector, MeshPolicy, Otherwise, Runtime,
     RuntimeValue, SpiffePattern,
@@ -48,6 +49,7 @@ pub use name::{is_name, is_version};
 pub use number_range::NumberRange;
 pub use pattern::Pattern;
 pub use pool_policy::{BULK_POOL, DEFAULT_POOL, Keepalive, PoolConnections, PoolLimits, PoolMatch, PoolPolicy};
+pub use rate_limit_policy::{KeyPart, LimitMatch, LimitScope, LimitUnit, Period, RateLimit, RateLimitPolicy};
 pub use routing_policy::{
     GpuRequest, HeaderCondition, HeaderMatch, RoutingMatch, RoutingPolicy, RoutingRule, RuleVersion, Shadow, StickyKey,
     VersionWeight,

@@ -6,6 +6,7 @@ use std::fmt;
 use serde::{Serialize, Serializer};
 
 use crate::config::Priority;
+use crate::limit::Limited;
 
 /// What is decided about a request, and what was seen on the way.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -175,6 +176,9 @@ pub struct Refusal<'p> {
     pub violations: Vec<Finding<'p>>,
     /// How far routing had come.
     pub reached: Reached<'p>,
+    /// The limit that was met, if that is why.
+    #[serde(skip)]
+    pub limited: Option<Box<Limited<'p>>>,
 }
 
 /// How far routing had come when a request was refused.
@@ -204,6 +208,7 @@ impl<'p> Refusal<'p> {
             message: finding.message.clone(),
             violations: vec![finding],
             reached: Reached::default(),
+            limited: None,
         }
     }
 }
@@ -226,6 +231,8 @@ pub enum GrpcStatus {
     Unimplemented,
     /// It is not served now; the client may try again.
     Unavailable,
+    /// The client has had what it may have for now.
+    ResourceExhausted,
 }
 
 impl GrpcStatus {
@@ -238,6 +245,7 @@ impl GrpcStatus {
         Self::Unauthenticated,
         Self::Unimplemented,
         Self::Unavailable,
+        Self::ResourceExhausted,
     ];
 
     /// The status with that label.
@@ -251,6 +259,7 @@ impl GrpcStatus {
             Self::InvalidArgument => 3,
             Self::NotFound => 5,
             Self::PermissionDenied => 7,
+            Self::ResourceExhausted => 8,
             Self::FailedPrecondition => 9,
             Self::Unimplemented => 12,
             Self::Unavailable => 14,
@@ -268,6 +277,7 @@ impl GrpcStatus {
             Self::Unauthenticated => "UNAUTHENTICATED",
             Self::Unimplemented => "UNIMPLEMENTED",
             Self::Unavailable => "UNAVAILABLE",
+            Self::ResourceExhausted => "RESOURCE_EXHAUSTED",
         }
     }
 
@@ -278,6 +288,7 @@ impl GrpcStatus {
             Self::Unauthenticated => 401,
             Self::PermissionDenied => 403,
             Self::NotFound => 404,
+            Self::ResourceExhausted => 429,
             Self::Unimplemented => 501,
             Self::Unavailable => 503,
         }
@@ -364,6 +375,10 @@ pub enum RefusalReason {
     GpuClassNotFound,
     /// The version has no ready endpoint, nor has any of its fallbacks.
     VersionNotReady,
+    /// A limit of a RateLimitPolicy is used up.
+    RateLimited,
+    /// It asks for more than a limit of a RateLimitPolicy can ever give.
+    CostAboveBurst,
 }
 
 impl RefusalReason {
@@ -407,6 +422,8 @@ impl RefusalReason {
         Self::CallerNotAllowed,
         Self::GpuClassNotFound,
         Self::VersionNotReady,
+        Self::RateLimited,
+        Self::CostAboveBurst,
     ];
 
     /// The reason with that label.
@@ -425,6 +442,8 @@ impl RefusalReason {
                 | Self::CallerNotAllowed
                 | Self::GpuClassNotFound
                 | Self::VersionNotReady
+                | Self::RateLimited
+                | Self::CostAboveBurst
         )
     }
 
@@ -469,6 +488,8 @@ impl RefusalReason {
             Self::CallerNotAllowed => "CALLER_NOT_ALLOWED",
             Self::GpuClassNotFound => "GPU_CLASS_NOT_FOUND",
             Self::VersionNotReady => "VERSION_NOT_READY",
+            Self::RateLimited => "RATE_LIMITED",
+            Self::CostAboveBurst => "COST_ABOVE_BURST",
         }
     }
 }

@@ -1,6 +1,7 @@
 //! A refusal on the wire: for clients that speak gRPC as `google.rpc.Status` in `grpc-status-details-bin`
 //! (gRPC, "Richer error model"; AIP-193), for others as JSON.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use base64::Engine as _;
@@ -9,6 +10,7 @@ use prost::{Message, Name};
 use serde_json::{Map, Value, json};
 
 use crate::decision::{Finding, Refusal};
+use crate::limit::Limited;
 use crate::record::Record;
 
 #[cfg(test)]
@@ -30,7 +32,7 @@ pub struct Status {
     /// For the client's author.
     #[prost(string, tag = "2")]
     pub message: String,
-    /// [`BadRequest`] and [`ErrorInfo`].
+    /// [`BadRequest`], or [`QuotaFailure`] and [`RetryInfo`]; and [`ErrorInfo`].
     #[prost(message, repeated, tag = "3")]
     pub details: Vec<prost_types::Any>,
 }
@@ -57,6 +59,45 @@ pub struct FieldViolation {
     pub reason: String,
 }
 
+/// `google.rpc.QuotaFailure`.
+#[derive(Clone, PartialEq, Message)]
+pub struct QuotaFailure {
+    /// The limit that was met.
+    #[prost(message, repeated, tag = "1")]
+    pub violations: Vec<QuotaViolation>,
+}
+
+/// `google.rpc.QuotaFailure.Violation`.
+#[derive(Clone, PartialEq, Message)]
+pub struct QuotaViolation {
+    /// Whose limit: `tenant=acme,model=minilm`; empty if it is everybody's.
+    #[prost(string, tag = "1")]
+    pub subject: String,
+    /// What it allows, and what to do.
+    #[prost(string, tag = "2")]
+    pub description: String,
+    /// The unit: `requests`, `tokens`, `gpu_seconds`.
+    #[prost(string, tag = "4")]
+    pub quota_metric: String,
+    /// The policy and the unit.
+    #[prost(string, tag = "5")]
+    pub quota_id: String,
+    /// The subject again, as names and values.
+    #[prost(btree_map = "string, string", tag = "6")]
+    pub quota_dimensions: BTreeMap<String, String>,
+    /// The rate.
+    #[prost(int64, tag = "7")]
+    pub quota_value: i64,
+}
+
+/// `google.rpc.RetryInfo`.
+#[derive(Clone, PartialEq, Message)]
+pub struct RetryInfo {
+    /// After how long it is worth trying again.
+    #[prost(message, optional, tag = "1")]
+    pub retry_delay: Option<prost_types::Duration>,
+}
+
 /// `google.rpc.ErrorInfo`.
 #[derive(Clone, PartialEq, Message)]
 pub struct ErrorInfo {
@@ -71,23 +112,20 @@ pub struct ErrorInfo {
     pub metadata: BTreeMap<String, String>,
 }
 
-impl Name for BadRequest {
-    const NAME: &'static str = "BadRequest";
-    const PACKAGE: &'static str = "google.rpc";
+macro_rules! of_google_rpc {
+    ($($name:ident),*) => {$(
+        impl Name for $name {
+            const NAME: &'static str = stringify!($name);
+            const PACKAGE: &'static str = "google.rpc";
 
-    fn type_url() -> String {
-        "type.googleapis.com/google.rpc.BadRequest".to_owned()
-    }
+            fn type_url() -> String {
+                concat!("type.googleapis.com/google.rpc.", stringify!($name)).to_owned()
+            }
+        }
+    )*};
 }
 
-impl Name for ErrorInfo {
-    const NAME: &'static str = "ErrorInfo";
-    const PACKAGE: &'static str = "google.rpc";
-
-    fn type_url() -> String {
-        "type.googleapis.com/google.rpc.ErrorInfo".to_owned()
-    }
-}
+of_google_rpc!(BadRequest, QuotaFailure, RetryInfo, ErrorInfo);
 
 /// The value of `grpc-status-details-bin`: base64 without padding, as gRPC wants binary metadata. The violations at the end
 /// are left out if they would make it too long.
@@ -108,20 +146,44 @@ fn status(refusal: &Refusal<'_>, record: &Record<'_>, shown: usize) -> Status {
         description: finding.message.clone(),
         reason: finding.reason.label().to_owned(),
     };
-    let bad_request = BadRequest {
-        field_violations: refusal.violations.iter().take(shown).map(violation).collect(),
+    let mut details = match &refusal.limited {
+        Some(limited) => quota_details(limited, refusal),
+        None => vec![any(&BadRequest {
+            field_violations: refusal.violations.iter().take(shown).map(violation).collect(),
+        })],
     };
     let info = ErrorInfo {
         reason: refusal.reason.label().to_owned(),
         domain: DOMAIN.to_owned(),
         metadata: record.to_metadata(),
     };
+    details.push(any(&info));
     Status {
         // Codes are below 17.
         code: refusal.status.code() as i32,
         message: refusal.message.clone(),
-        details: vec![any(&bad_request), any(&info)],
+        details,
     }
+}
+
+fn quota_details(limited: &Limited<'_>, refusal: &Refusal<'_>) -> Vec<prost_types::Any> {
+    let owned = |(name, value): (Cow<'_, str>, Cow<'_, str>)| (name.into_owned(), value.into_owned());
+    let failure = QuotaFailure {
+        violations: vec![QuotaViolation {
+            subject: limited.key.clone(),
+            description: refusal.message.clone(),
+            quota_metric: limited.limit.unit.to_string(),
+            quota_id: limited.label(),
+            quota_dimensions: limited.dimensions().map(owned).collect(),
+            quota_value: i64::try_from(limited.limit.rate).unwrap_or(i64::MAX),
+        }],
+    };
+    let retry = limited.retry_after.map(|wait| RetryInfo {
+        retry_delay: prost_types::Duration::try_from(wait).ok(),
+    });
+    let mut details = vec![any(&failure)];
+    details.extend(retry.as_ref().map(any));
+    details
 }
 
 fn any<M: Message + Name>(message: &M) -> prost_types::Any {
@@ -140,7 +202,7 @@ pub fn refusal_json(refusal: &Refusal<'_>, record: &Record<'_>) -> String {
         }
         violation
     };
-    let body = json!({"error": {
+    let mut body = json!({"error": {
         "code": refusal.status.http_status(),
         "status": refusal.status,
         "reason": refusal.reason,
@@ -148,6 +210,13 @@ pub fn refusal_json(refusal: &Refusal<'_>, record: &Record<'_>) -> String {
         "violations": refusal.violations.iter().map(violation).collect::<Value>(),
         "decision": decision_json(record),
     }});
+    if let (Some(limited), Some(error)) = (&refusal.limited, body.get_mut("error").and_then(Value::as_object_mut)) {
+        let quota = json!({"policy": limited.policy, "limit": limited.limit, "key": limited.key, "remaining": limited.remaining});
+        error.insert("quota".to_owned(), quota);
+        if let Some(wait) = limited.retry_after {
+            error.insert("retry_after_ms".to_owned(), json!(wait.as_millis()));
+        }
+    }
     body.to_string()
 }
 

@@ -18,6 +18,7 @@ pub mod config;
 pub mod decision;
 pub mod details;
 pub mod headers;
+pub mod limit;
 pub mod policy;
 pub mod record;
 pub mod request;

@@ -6,6 +6,7 @@ use crate::caller::CallerGroups;
 use crate::config::{Capture, DecisionRecord, Document, FilterConfig, HeaderLimits, MeshState, Violation};
 use crate::decision::{Decision, Verdict};
 use crate::gpu::Class;
+use crate::limit::Table;
 use crate::request::RequestView;
 use crate::routing;
 use crate::validation::{Checked, Outcome, Validation};
@@ -31,8 +32,10 @@ impl Stages {
     pub const VALIDATION: Self = Self(1);
     /// Model and version.
     pub const ROUTING: Self = Self(2);
+    /// How much may be asked for.
+    pub const LIMITS: Self = Self(4);
     /// Every stage that this release has.
-    pub const ALL: Self = Self(3);
+    pub const ALL: Self = Self(7);
 
     /// No stage.
     pub const fn empty() -> Self {
@@ -69,6 +72,7 @@ pub struct Policy {
     gpu_classes: Vec<Class>,
     decision_record: DecisionRecord,
     capture: Option<Capture>,
+    rate_limits: Vec<Table>,
 }
 
 impl Policy {
@@ -132,6 +136,11 @@ impl Policy {
             gpu_classes,
             decision_record: together.decision_record.get().cloned().unwrap_or_default(),
             capture: together.capture.get().cloned(),
+            rate_limits: together
+                .rate_limits
+                .iter()
+                .map(|declared| Table::compile(declared.document.name(), declared.policy))
+                .collect(),
         })
     }
 
@@ -209,6 +218,11 @@ impl Policy {
     /// if there are more rules than labels.
     pub fn rule_labels(&self) -> &[String] {
         self.validation.rule_labels()
+    }
+
+    /// The RateLimitPolicies, in the order of documents.
+    pub fn rate_limits(&self) -> &[Table] {
+        &self.rate_limits
     }
 
     /// All models, by name.

@@ -36,6 +36,8 @@ pub struct Record<'a> {
     pub fallback: Option<(Cow<'a, str>, Cow<'a, str>)>,
     /// Why it was refused.
     pub refused: Option<RefusalReason>,
+    /// The limit that it met, as `policy.unit`.
+    pub limit: Option<Cow<'a, str>>,
     /// Of the policies, shortened by [`short_revision`].
     pub revision: Cow<'a, str>,
 }
@@ -72,6 +74,7 @@ impl<'a> Record<'a> {
                     bucket: reached.bucket,
                     version: reached.model.and_then(version),
                     refused: Some(refusal.reason),
+                    limit: refusal.limited.as_ref().map(|limited| Cow::Owned(limited.label())),
                     ..record
                 }
             }
@@ -121,6 +124,7 @@ impl<'a> Record<'a> {
                 self.fallback = Some((Cow::Borrowed(from), Cow::Borrowed(to)));
             }
             "refused" => self.refused = Some(find(RefusalReason::ALL, RefusalReason::label, value)?),
+            "limit" => self.limit = Some(Cow::Borrowed(value)),
             "rev" => self.revision = Cow::Borrowed(value),
             _ => {}
         }
@@ -142,6 +146,7 @@ impl<'a> Record<'a> {
                 fallback.map(|(from, to)| Cow::Owned(format!("{from}>{to}"))),
             ),
             ("refused", self.refused.map(|reason| Cow::Borrowed(reason.label()))),
+            ("limit", self.limit.as_deref().map(Cow::Borrowed)),
             (
                 "rev",
                 Some(Cow::Borrowed(&*self.revision)).filter(|revision| !revision.is_empty()),

@@ -14,10 +14,10 @@ mod report;
 mod request;
 mod variant;
 
-use super::generator::OpenLoop;
 use super::record;
 use crate::demo::say;
 use crate::install::{Install, state_dir};
+use crate::open_loop::OpenLoop;
 use anyhow::Result;
 use clap::{Args, ValueEnum as _};
 use hdrhistogram::Histogram;

@@ -9,10 +9,10 @@ mod report;
 mod variant;
 mod worker;
 
-use super::generator::{OpenLoop, Seen};
 use super::record;
 use crate::demo::say;
 use crate::harness::Testbed;
+use crate::open_loop::{OpenLoop, Seen};
 use crate::poll::{self, DEADLINE};
 use anyhow::{Context, Result, ensure};
 use clap::Args;

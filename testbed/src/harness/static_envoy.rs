@@ -27,6 +27,19 @@ impl StaticEnvoy {
     /// # Errors
     /// If Envoy refuses the configuration, with its last words.
     pub async fn start(install: &Install, dir: &Path, name: &str, config: &Value) -> Result<Self> {
+        Self::with_threads(install, dir, (name, 1), config).await
+    }
+
+    /// The same with so many worker threads.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub async fn with_threads(
+        install: &Install,
+        dir: &Path,
+        (name, threads): (&str, u32),
+        config: &Value,
+    ) -> Result<Self> {
         let path = dir.join(format!("{name}.json"));
         std::fs::write(&path, serde_json::to_vec_pretty(config)?)?;
         let address_file = dir.join(format!("{name}.admin"));
@@ -36,7 +49,8 @@ impl StaticEnvoy {
             .arg(&path)
             .arg("--admin-address-path")
             .arg(&address_file)
-            .args(["--concurrency", "1", "--disable-hot-restart", "--log-level", "warn"])
+            .args(["--concurrency", &threads.to_string()])
+            .args(["--disable-hot-restart", "--log-level", "warn"])
             // So that a test sees a line of the access log soon after the request.
             .args(["--file-flush-interval-msec", "50"])
             // The examples name the modules relative to the checkout.

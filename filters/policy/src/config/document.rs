@@ -10,6 +10,7 @@ use super::limits::MAX_DOCUMENT_BYTES;
 use super::mesh_policy::{self, MeshPolicy};
 use super::name;
 use super::pool_policy::{self, PoolPolicy};
+use super::rate_limit_policy::{self, RateLimitPolicy};
 use super::reader::{Node, Object};
 use super::routing_policy::{self, RoutingPolicy};
 use super::unique_keys;
@@ -69,6 +70,8 @@ pub enum Kind {
     PoolPolicy,
     /// How the control plane weighs endpoints.
     WeightPolicy,
+    /// How much may be asked for.
+    RateLimitPolicy,
 }
 
 impl Kind {
@@ -79,6 +82,7 @@ impl Kind {
         Self::MeshPolicy,
         Self::PoolPolicy,
         Self::WeightPolicy,
+        Self::RateLimitPolicy,
     ];
 
     /// As written in `kind:`.
@@ -89,13 +93,18 @@ impl Kind {
             Self::MeshPolicy => "MeshPolicy",
             Self::PoolPolicy => "PoolPolicy",
             Self::WeightPolicy => "WeightPolicy",
+            Self::RateLimitPolicy => "RateLimitPolicy",
         }
     }
 
     /// Whether filters read it; the control plane keeps the others to itself.
     pub fn is_for_filters(self) -> bool {
         match self {
-            Self::RoutingPolicy | Self::ValidationPolicy | Self::MeshPolicy | Self::PoolPolicy => true,
+            Self::RoutingPolicy
+            | Self::ValidationPolicy
+            | Self::MeshPolicy
+            | Self::PoolPolicy
+            | Self::RateLimitPolicy => true,
             Self::WeightPolicy => false,
         }
     }
@@ -153,6 +162,8 @@ pub enum Spec {
     Pool(PoolPolicy),
     /// Of `kind: WeightPolicy`.
     Weights(WeightPolicy),
+    /// Of `kind: RateLimitPolicy`.
+    RateLimit(RateLimitPolicy),
 }
 
 /// Reads a document from JSON text.
@@ -201,6 +212,7 @@ fn read(json: &Value, out: &mut Violations) -> Option<Document> {
         Kind::MeshPolicy => mesh_policy::read(&spec?, out).map(Spec::Mesh),
         Kind::PoolPolicy => pool_policy::read(&spec?, name.as_deref(), out).map(Spec::Pool),
         Kind::WeightPolicy => weight_policy::read(&spec?, out).map(Spec::Weights),
+        Kind::RateLimitPolicy => rate_limit_policy::read(&spec?, out).map(Spec::RateLimit),
     };
     Some(Document {
         api_version: api_version?,

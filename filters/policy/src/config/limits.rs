@@ -60,6 +60,12 @@ pub(super) const GPU_MEMORY_GB: RangeInclusive<u32> = 1..=4096;
 pub(super) const SHADOWS_PER_SECOND: RangeInclusive<u32> = 1..=100_000;
 /// Most PoolPolicies of a mesh. Each may be a cluster more for every model version.
 pub(crate) const MAX_POOLS: usize = 64;
+/// Most RateLimitPolicies of a mesh: each may be asked about each request.
+pub(crate) const MAX_RATE_LIMITS: usize = 64;
+/// Most limits in one RateLimitPolicy: one of each unit.
+pub(super) const MAX_LIMITS: usize = 3;
+/// What `max_keys` of a RateLimitPolicy may be. A key takes 80 to 144 bytes in each proxy.
+pub(super) const MAX_KEYS: RangeInclusive<u32> = 1..=1_000_000;
 /// What the limits of a pool may be.
 pub(super) const POOL_LIMIT: RangeInclusive<u32> = 1..=1_000_000;
 /// What `retry_percent` of a pool may be.

@@ -174,15 +174,19 @@ impl<'v> Node<'v> {
     }
 
     pub(super) fn integer(&self, range: RangeInclusive<u32>, out: &mut Violations) -> Option<u32> {
+        let (min, max) = range.into_inner();
+        let value = self.whole(min.into()..=max.into(), out)?;
+        u32::try_from(value).ok()
+    }
+
+    /// As [`integer`](Self::integer), of larger numbers.
+    pub(super) fn whole(&self, range: RangeInclusive<u64>, out: &mut Violations) -> Option<u64> {
         let (min, max) = (*range.start(), *range.end());
         let Value::Number(number) = self.value else {
             self.wrong_type(&format!("an integer from {min} to {max}"), out);
             return None;
         };
-        let value = number
-            .as_u64()
-            .and_then(|value| u32::try_from(value).ok())
-            .filter(|value| range.contains(value));
+        let value = number.as_u64().filter(|value| range.contains(value));
         if value.is_none() {
             out.add(
                 self.path.as_str(),

@@ -9,6 +9,7 @@ mod cohorts;
 mod many;
 mod mesh;
 mod pool;
+mod rate_limits;
 mod routing;
 mod schema;
 mod validation;
@@ -125,7 +126,7 @@ fn an_unknown_kind_names_the_kinds_there_are() {
         violations(&document),
         [
             "kind: `RateLimit` is not a kind; the kinds are RoutingPolicy, ValidationPolicy, MeshPolicy, PoolPolicy, \
-             WeightPolicy"
+             WeightPolicy, RateLimitPolicy"
         ]
     );
     assert!(Kind::ALL.iter().all(|kind| kind.as_str().parse() == Ok(*kind)));

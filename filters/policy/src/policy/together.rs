@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, HashSet};
 
 use crate::config::{
     ANYONE, CallerGroup, Capture, DecisionRecord, Document, GpuClass, GpuRequest, HeaderCondition, HeaderLimits,
-    HeaderRule, InternalHeaders, MAX_PATTERNS, MAX_POOLS, MeshPolicy, MethodLists, PoolMatch, PoolPolicy, Protocols,
-    RefusalOptions, ReportOnly, RoutingPolicy, Runtime, Spec, ValidationPolicy, Violation, Violations,
+    HeaderRule, InternalHeaders, MAX_PATTERNS, MAX_POOLS, MAX_RATE_LIMITS, MeshPolicy, MethodLists, PoolMatch,
+    PoolPolicy, Protocols, RateLimitPolicy, RefusalOptions, ReportOnly, RoutingPolicy, Runtime, Spec, ValidationPolicy,
+    Violation, Violations,
 };
 
 #[cfg(test)]
@@ -30,6 +31,8 @@ pub(crate) struct Together<'a> {
     pub(crate) runtime: Section<'a, Runtime>,
     /// In the order of documents.
     pub(crate) pools: Vec<DeclaredPool<'a>>,
+    /// In the order of documents.
+    pub(crate) rate_limits: Vec<DeclaredLimits<'a>>,
     /// By model.
     pub(crate) models: BTreeMap<&'a str, DeclaredModel<'a>>,
     seen: HashSet<(&'static str, &'a str)>,
@@ -60,6 +63,13 @@ pub(crate) struct DeclaredModel<'a> {
 pub(crate) struct DeclaredPool<'a> {
     pub(crate) document: &'a Document,
     pub(crate) policy: &'a PoolPolicy,
+}
+
+/// Limits and the RateLimitPolicy that says them.
+#[derive(Clone, Copy)]
+pub(crate) struct DeclaredLimits<'a> {
+    pub(crate) document: &'a Document,
+    pub(crate) policy: &'a RateLimitPolicy,
 }
 
 impl DeclaredPool<'_> {
@@ -99,6 +109,7 @@ impl<'a> Together<'a> {
         together.check_callers();
         together.check_gpu_classes();
         together.check_patterns();
+        together.check_rate_limits();
         let violations = std::mem::take(&mut together.violations);
         violations.finish(Some(together))
     }
@@ -115,6 +126,7 @@ impl<'a> Together<'a> {
             Spec::Mesh(policy) => self.add_mesh(document, policy),
             Spec::Pool(policy) => self.add_pool(DeclaredPool { document, policy }),
             Spec::Weights(policy) => self.add_weights(document, policy.model.as_deref()),
+            Spec::RateLimit(policy) => self.add_rate_limits(DeclaredLimits { document, policy }),
         }
     }
 
@@ -229,6 +241,47 @@ impl<'a> Together<'a> {
             }
         }
         self.pools.push(pool);
+    }
+
+    fn add_rate_limits(&mut self, limits: DeclaredLimits<'a>) {
+        if self.rate_limits.len() == MAX_RATE_LIMITS {
+            let message = format!("there are {MAX_RATE_LIMITS} RateLimitPolicies already, and may be no more");
+            blame(&mut self.violations, limits.document, "metadata.name", message);
+            return;
+        }
+        self.rate_limits.push(limits);
+    }
+
+    /// A limit on a model that nobody routes would never apply, and nobody would notice. Where nothing is routed, models
+    /// are what requests call them.
+    fn check_rate_limits(&mut self) {
+        if self.models.is_empty() {
+            return;
+        }
+        let out = &mut self.violations;
+        for DeclaredLimits { document, policy } in &self.rate_limits {
+            let Some(takes) = &policy.match_ else { continue };
+            for (index, model) in takes.models.iter().enumerate() {
+                if !self.models.contains_key(model.as_str()) {
+                    let message =
+                        format!("no RoutingPolicy routes the model `{model}`, so the limit would never apply");
+                    blame(out, document, &format!("spec.match.models[{index}]"), message);
+                }
+            }
+            let meant = |model: &str| takes.models.is_empty() || takes.models.iter().any(|name| name == model);
+            let routed = self.models.iter().filter(|(model, _)| meant(model));
+            let known: HashSet<&str> = routed
+                .flat_map(|(_, declared)| &declared.policy.versions)
+                .map(|version| version.version.as_str())
+                .collect();
+            for (index, version) in takes.versions.iter().enumerate() {
+                if !known.contains(version.as_str()) {
+                    let message =
+                        format!("no model that is meant has the version `{version}`, so the limit would never apply");
+                    blame(out, document, &format!("spec.match.versions[{index}]"), message);
+                }
+            }
+        }
     }
 
     fn check_callers(&mut self) {

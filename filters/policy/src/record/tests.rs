@@ -12,6 +12,7 @@ fn full() -> Record<'static> {
         pool: Some("bulk".into()),
         fallback: Some(("v2".into(), "v1".into())),
         refused: None,
+        limit: None,
         revision: "ab12cd34".into(),
     }
 }
@@ -86,9 +87,10 @@ prop_compose! {
         pool in prop::option::of(name()),
         fallback in prop::option::of((name(), name())),
         refused in prop::option::of(prop::sample::select(RefusalReason::ALL)),
+        limit in prop::option::of("[a-z0-9]{1,63}[.](requests|tokens|gpu_seconds)"),
         revision in "[a-z0-9]{0,16}",
     ) -> Record<'static> {
-        Record { rule, bucket, version, why, gpu, pool, fallback, refused, revision: Cow::Owned(revision) }
+        Record { rule, bucket, version, why, gpu, pool, fallback, refused, limit: limit.map(Cow::Owned), revision: Cow::Owned(revision) }
     }
 }
 

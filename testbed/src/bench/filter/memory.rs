@@ -3,9 +3,9 @@
 use super::proxy::{Memory, Proxy};
 use super::request::{self, PASSED};
 use super::variant::Variant;
-use crate::bench::generator;
 use crate::demo::say;
 use crate::install::Install;
+use crate::open_loop;
 use anyhow::Result;
 use serde::Serialize;
 use std::path::Path;
@@ -50,7 +50,7 @@ impl Growth {
             let more = until - share(requests_per_thread, step - 1);
             // As many connections on each thread: Envoy balances them.
             let asked = (&request::ask(), PASSED);
-            generator::saturate(
+            open_loop::saturate(
                 proxy.address(),
                 asked,
                 more * proxy.threads(),
@@ -129,7 +129,7 @@ pub(super) async fn per_thread(install: &Install, dir: &Path) -> Result<Vec<Thre
 async fn warmed(install: &Install, dir: &Path, variant: Variant, threads: u32) -> Result<Memory> {
     let dir = tempfile::Builder::new().prefix("memory-").tempdir_in(dir)?;
     let proxy = Proxy::start(install, dir.path(), variant, threads).await?;
-    generator::saturate(
+    open_loop::saturate(
         proxy.address(),
         (&request::ask(), PASSED),
         WARMING * threads,

@@ -1,6 +1,6 @@
 //! The request that the filters are measured with.
 
-use crate::bench::generator::Ask;
+use crate::open_loop::Ask;
 
 /// The headers of a request as a gRPC client of the mesh sends them: what a filter has to look at. With the pseudo-headers
 /// and what Envoy adds there are fifteen.

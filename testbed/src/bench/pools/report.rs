@@ -2,9 +2,9 @@
 
 use super::SERVED;
 use super::variant::Variant;
-use crate::bench::generator::Seen;
 use crate::bench::statistics::{Ratio, Spread, median};
 use crate::demo::say;
+use crate::open_loop::Seen;
 use anyhow::{Context, Result};
 use hdrhistogram::Histogram;
 use serde::Serialize;

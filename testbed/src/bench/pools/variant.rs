@@ -1,7 +1,7 @@
 //! The ways of pooling that are compared, each with a model of its own.
 
 use super::worker::{WORK, Work};
-use crate::bench::generator::Ask;
+use crate::open_loop::Ask;
 use serde::Serialize;
 use serde_json::{Value, json};
 

@@ -6,7 +6,7 @@ use schemars::{JsonSchema, schema_for};
 use serde_json::{Value, json};
 
 pub(super) use self::validator::accepts;
-use crate::config::{Kind, MeshPolicy, PoolPolicy, RoutingPolicy, ValidationPolicy, WeightPolicy};
+use crate::config::{Kind, MeshPolicy, PoolPolicy, RateLimitPolicy, RoutingPolicy, ValidationPolicy, WeightPolicy};
 
 mod validator;
 
@@ -51,6 +51,7 @@ pub(super) fn schema_of(kind: Kind) -> Value {
         Kind::MeshPolicy => document_schema(kind, spec_schema::<MeshPolicy>()),
         Kind::PoolPolicy => document_schema(kind, spec_schema::<PoolPolicy>()),
         Kind::WeightPolicy => document_schema(kind, spec_schema::<WeightPolicy>()),
+        Kind::RateLimitPolicy => document_schema(kind, spec_schema::<RateLimitPolicy>()),
     }
 }
 

@@ -1,6 +1,8 @@
 use serde_json::{Value, json};
 
 use super::*;
+use crate::Policy;
+use crate::config::parse;
 use crate::fixtures::{document, routing};
 
 fn named(kind: &str, name: &str, spec: &Value) -> Value {
@@ -154,4 +156,30 @@ fn all_models_are_weighed_by_one_document_and_each_model_by_one_of_its_own() {
             "WeightPolicy/d: spec.model: model m is already weighed by WeightPolicy/b",
         ]
     );
+}
+
+#[test]
+fn a_limit_on_what_nobody_routes_is_told_instead_of_never_applying() {
+    let limits = |takes: Value| {
+        let spec = json!({"match": takes, "limits": [{"unit": "requests", "rate": 1}]});
+        parse(
+            &json!({"api_version": "kilocard/v1", "kind": "RateLimitPolicy", "metadata": {"name": "l"}, "spec": spec}),
+        )
+        .unwrap()
+    };
+    let routed = routing("m", &[("v1", 100.0)]);
+    let found = |takes: Value| Policy::compile("r", &[parse(&routed).unwrap(), limits(takes)]).map(drop);
+    let told = |violations: Vec<Violation>| violations.iter().map(Violation::to_string).collect::<Vec<_>>();
+    assert_eq!(
+        found(json!({"models": ["m", "n"], "versions": ["v2"]})).map_err(told),
+        Err(vec![
+            "RateLimitPolicy/l: spec.match.models[1]: no RoutingPolicy routes the model `n`, so the limit would never apply"
+                .to_owned(),
+            "RateLimitPolicy/l: spec.match.versions[0]: no model that is meant has the version `v2`, so the limit would \
+             never apply"
+                .to_owned(),
+        ])
+    );
+    assert!(found(json!({"models": ["m"], "versions": ["v1"]})).is_ok());
+    assert!(Policy::compile("r", &[limits(json!({"models": ["n"]}))]).is_ok());
 }

@@ -21,14 +21,14 @@ use tokio::task::JoinSet;
 
 /// What is asked: a gRPC call without a message.
 #[derive(Clone, Debug)]
-pub(super) struct Ask {
+pub struct Ask {
     path: &'static str,
     headers: HeaderMap,
 }
 
 impl Ask {
     /// A call of this method with these headers.
-    pub(super) fn new(path: &'static str, headers: &[(&'static str, &'static str)]) -> Self {
+    pub fn new(path: &'static str, headers: &[(&'static str, &'static str)]) -> Self {
         let headers = headers.iter().map(|(name, value)| {
             let name = http::HeaderName::from_static(name);
             (name, HeaderValue::from_static(value))
@@ -40,30 +40,53 @@ impl Ask {
     }
 }
 
+/// One answer.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// When the request was due.
+    pub due: Instant,
+    /// When it was handed to HTTP/2.
+    pub sent: Instant,
+    /// When the answer was there.
+    pub answered: Instant,
+    /// The `grpc-status`, or what stood in its place.
+    pub status: String,
+}
+
 /// A load with a fixed schedule.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct OpenLoop {
+pub struct OpenLoop {
     /// How many requests.
-    pub(super) requests: u32,
+    pub requests: u32,
     /// Requests a second.
-    pub(super) rate: u32,
+    pub rate: u32,
     /// Over how many connections they go in turn.
-    pub(super) connections: u32,
+    pub connections: u32,
 }
 
 /// What the generator saw, in microseconds.
 #[derive(Clone, Debug)]
-pub(super) struct Seen {
+pub struct Seen {
     /// From when a request was due until its answer was there, by what that was: the `grpc-status`, or what stood in its
     /// place.
-    pub(super) latency: BTreeMap<String, Histogram<u64>>,
+    pub latency: BTreeMap<String, Histogram<u64>>,
     /// From when a request was due until it was handed to HTTP/2.
-    pub(super) lateness: Histogram<u64>,
+    pub lateness: Histogram<u64>,
 }
 
 impl Seen {
+    fn record(&mut self, answer: Answer) -> Result<()> {
+        self.lateness.record(micros(answer.sent - answer.due))?;
+        let of_status = self.latency.entry(answer.status).or_insert(Histogram::new(3)?);
+        of_status.record(micros(answer.answered - answer.due))?;
+        Ok(())
+    }
+
     /// The latency of a run in which every answer was this one.
-    pub(super) fn all(mut self, status: &str) -> Result<(Histogram<u64>, Histogram<u64>)> {
+    ///
+    /// # Errors
+    /// If there was another one.
+    pub fn all(mut self, status: &str) -> Result<(Histogram<u64>, Histogram<u64>)> {
         let latency = self.latency.remove(status);
         ensure!(self.latency.is_empty(), "refused with {}", self.describe());
         Ok((latency.context("no request was answered")?, self.lateness))
@@ -106,16 +129,34 @@ impl Schedule {
 impl OpenLoop {
     /// Sends them all and waits for the answers, whatever they are. The generator has threads of its own: one that
     /// sleeps until the next request is due, and one that does all the rest.
-    pub(super) async fn run(self, address: SocketAddr, ask: &Ask) -> Result<Seen> {
-        let ask = Arc::new(ask.clone());
-        let run = move || -> Result<Seen> {
+    ///
+    /// # Errors
+    /// If it cannot connect.
+    pub async fn run(self, address: SocketAddr, ask: &Ask) -> Result<Seen> {
+        let mut seen = Seen {
+            latency: BTreeMap::new(),
+            lateness: Histogram::new(3)?,
+        };
+        for answer in self.answers(address, std::slice::from_ref(ask)).await? {
+            seen.record(answer)?;
+        }
+        Ok(seen)
+    }
+
+    /// The same, taking turns with what is asked; every answer, in the order in which they came.
+    ///
+    /// # Errors
+    /// If it cannot connect.
+    pub async fn answers(self, address: SocketAddr, asks: &[Ask]) -> Result<Vec<Answer>> {
+        let asks: Vec<_> = asks.iter().cloned().map(Arc::new).collect();
+        let run = move || -> Result<Vec<Answer>> {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            runtime.block_on(self.send(address, ask))
+            runtime.block_on(self.send(address, &asks))
         };
         tokio::task::spawn_blocking(run).await?
     }
 
-    async fn send(self, address: SocketAddr, ask: Arc<Ask>) -> Result<Seen> {
+    async fn send(self, address: SocketAddr, asks: &[Arc<Ask>]) -> Result<Vec<Answer>> {
         ensure!(
             self.rate > 0 && self.connections > 0,
             "a load needs a rate and a connection"
@@ -132,53 +173,51 @@ impl OpenLoop {
             rate: self.rate,
         };
         let pacer = tokio::task::spawn_blocking(move || schedule.follow(&tell));
-        let seen = self.serve((address, ask), &senders, due).await;
+        let answers = self.serve((address, asks), &senders, due).await;
         // When the generator itself failed, the pacer notices at the next request that nobody listens.
         pacer.await?;
-        seen
+        answers
     }
 
     async fn serve(
         self,
-        (address, ask): (SocketAddr, Arc<Ask>),
+        (address, asks): (SocketAddr, &[Arc<Ask>]),
         senders: &[SendRequest<Bytes>],
         mut due: UnboundedReceiver<Instant>,
-    ) -> Result<Seen> {
-        let (mut latency, mut lateness) = (BTreeMap::new(), Histogram::new(3)?);
-        let (tell, mut answers) = mpsc::unbounded_channel();
-        let mut senders = senders.iter().cycle();
-        let (mut scheduled, mut answered) = (true, 0);
-        while answered < self.requests {
+    ) -> Result<Vec<Answer>> {
+        let mut answers = Vec::new();
+        let (tell, mut told) = mpsc::unbounded_channel();
+        let (mut senders, mut asks) = (senders.iter().cycle(), asks.iter().cycle());
+        let mut scheduled = true;
+        while answers.len() < self.requests as usize {
             tokio::select! {
-                told = due.recv(), if scheduled => match told {
+                due = due.recv(), if scheduled => match due {
                     Some(due) => {
                         let sender = senders.next().context("no connection")?.clone();
-                        lateness.record(micros(due.elapsed()))?;
-                        let (tell, ask) = (tell.clone(), ask.clone());
+                        let (tell, ask) = (tell.clone(), asks.next().context("nothing to ask")?.clone());
                         tokio::spawn(async move {
+                            let sent = Instant::now();
                             let status = exchange(sender, address, &ask).await;
                             let status = status.unwrap_or_else(|failure| format!("none: {failure:#}"));
                             // Nobody listens any more if the generator itself has failed.
-                            let _ = tell.send((status, due.elapsed()));
+                            let _ = tell.send(Answer { due, sent, answered: Instant::now(), status });
                         });
                     }
                     None => scheduled = false,
                 },
-                answer = answers.recv() => {
-                    let (status, took) = answer.context("an answer is missing")?;
-                    let of_status = latency.entry(status).or_insert(Histogram::new(3)?);
-                    of_status.record(micros(took))?;
-                    answered += 1;
-                }
+                answer = told.recv() => answers.push(answer.context("an answer is missing")?),
             }
         }
-        Ok(Seen { latency, lateness })
+        Ok(answers)
     }
 }
 
 /// Sends `requests` as fast as the answers come, `streams` at a time on each of the connections; every one must be
 /// answered with this `grpc-status`.
-pub(super) async fn saturate(
+///
+/// # Errors
+/// If a request breaks, or is answered otherwise.
+pub async fn saturate(
     address: SocketAddr,
     (ask, status): (&Ask, &'static str),
     requests: u32,

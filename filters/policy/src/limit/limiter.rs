@@ -1,0 +1,324 @@
+//! Takes from all limits of a request, or from none.
+//!
+//! The state is in a store that many threads share, in which single values can be swapped if nobody else has changed them.
+//! A decision first reads all it needs and swaps only if every limit has room; what was taken is given back if another
+//! thread took the rest in between. So never more is admitted than the limits allow, and a request that is refused takes
+//! nothing.
+
+use std::convert::Infallible;
+
+use super::gcra::{Denied, Share, Tat, WHOLE};
+use super::key::Fingerprint;
+use super::set::{Lease, Place, Set};
+use super::table::{Cost, Quota, Table};
+use crate::config::{LimitScope, LimitUnit};
+
+/// How often a swap is tried: other threads must have won each time. Then the request is refused: the limit holds.
+const TRIES: usize = 32;
+
+/// Values that threads share.
+pub trait Store {
+    /// Why it does not answer.
+    type Error;
+
+    /// A value, no bytes if there is none, and what [`swap`](Self::swap) must be given.
+    ///
+    /// # Errors
+    /// Of the store.
+    fn read(&self, name: &str) -> Result<(Vec<u8>, u32), Self::Error>;
+
+    /// Replaces a value if it is still the one that was read; false if it is not.
+    ///
+    /// # Errors
+    /// Of the store.
+    fn swap(&self, name: &str, value: &[u8], read: u32) -> Result<bool, Self::Error>;
+}
+
+/// The key of one policy that a request takes from.
+#[derive(Clone, Copy, Debug)]
+pub struct Charge<'p> {
+    /// The policy.
+    pub table: &'p Table,
+    /// The key.
+    pub key: Fingerprint,
+    /// How much.
+    pub cost: Cost,
+}
+
+/// What the store is asked with.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    /// Nanoseconds of a monotonic clock that all threads share.
+    pub now_ns: u64,
+    /// This proxy's part of the limits that the whole mesh shares, where no lease says otherwise; parts per million.
+    pub base_share: u32,
+}
+
+/// A limit that stands in the way.
+#[derive(Clone, Copy, Debug)]
+pub struct Obstacle<'p> {
+    /// The policy.
+    pub table: &'p Table,
+    /// Which of its limits.
+    pub limit: usize,
+    /// Why.
+    pub denied: Denied,
+    /// Cells that could have been had.
+    pub remaining: u64,
+    /// Nanoseconds until the bucket is full.
+    pub full_in_ns: u64,
+}
+
+/// What became of a request.
+#[derive(Clone, Debug)]
+pub enum Outcome<'p> {
+    /// It took what it asked for. Whether each charge was taken from the overflow key.
+    Admitted(Vec<bool>),
+    /// It took nothing.
+    Refused(Obstacle<'p>),
+}
+
+/// Where a charge's key is kept, as it was read.
+struct Opened {
+    name: String,
+    key: Fingerprint,
+    generation: u32,
+    set: Set,
+    is_overflow: bool,
+}
+
+impl Opened {
+    /// The place of a key, or that of all keys for which there is no room.
+    fn read<S: Store>(store: &S, charge: &Charge<'_>, now_ns: u64) -> Result<Self, S::Error> {
+        let (table, key) = (charge.table, charge.key);
+        let name = table.set_of(key);
+        let (bytes, generation) = store.read(&name)?;
+        let set = Set::new(bytes, table.layout());
+        if set.find(key, now_ns) != Place::Full {
+            return Ok(Self {
+                name,
+                key,
+                generation,
+                set,
+                is_overflow: false,
+            });
+        }
+        let name = table.overflow_set();
+        let (bytes, generation) = store.read(&name)?;
+        Ok(Self {
+            name,
+            key: Fingerprint::SHARED,
+            generation,
+            set: Set::new(bytes, table.layout()),
+            is_overflow: true,
+        })
+    }
+
+    /// Whether nobody has changed it since it was read.
+    fn write<S: Store>(&self, store: &S) -> Result<bool, S::Error> {
+        store.swap(&self.name, self.set.as_bytes(), self.generation)
+    }
+
+    /// Asks each limit, with this proxy's part of it, for its next state.
+    fn update<E>(
+        &mut self,
+        table: &Table,
+        at: Moment,
+        mut next: impl FnMut(usize, &Quota, Share, Tat) -> Result<Tat, E>,
+    ) -> Result<(), E> {
+        // There is room: it was looked for, and the overflow key has its set for itself.
+        let Some(mut entry) = self.set.entry(self.key, at.now_ns) else {
+            return Ok(());
+        };
+        let share = match table.scope() {
+            LimitScope::Proxy => WHOLE,
+            LimitScope::Mesh => entry.lease(at.now_ns).map_or(at.base_share, |lease| lease.share),
+        };
+        let states: Vec<_> = entry.tats().collect();
+        for (limit, (quota, tat)) in table.limits().iter().zip(states).enumerate() {
+            entry.set_tat(limit, next(limit, quota, quota.gcra.share(share), tat)?);
+        }
+        Ok(())
+    }
+}
+
+/// Takes every charge, or none.
+///
+/// # Errors
+/// Of the store. What was taken before it failed stays taken.
+pub fn admit<'p, S: Store>(store: &S, charges: &[Charge<'p>], at: Moment) -> Result<Outcome<'p>, S::Error> {
+    let mut planned = Vec::with_capacity(charges.len());
+    let mut worst = None;
+    for charge in charges {
+        match plan(store, charge, at)? {
+            Ok(one) => planned.push(one),
+            Err(obstacle) => worst = Some(worse(worst, obstacle)),
+        }
+    }
+    if let Some(obstacle) = worst {
+        return Ok(Outcome::Refused(obstacle));
+    }
+    let mut overflowed = Vec::with_capacity(charges.len());
+    for (index, (charge, first)) in charges.iter().zip(planned).enumerate() {
+        match commit(store, charge, first, at)? {
+            Ok(is_overflow) => overflowed.push(is_overflow),
+            Err(obstacle) => {
+                for charge in charges.iter().take(index) {
+                    settle(store, charge, Settlement::refund(charge.cost), at)?;
+                }
+                return Ok(Outcome::Refused(obstacle));
+            }
+        }
+    }
+    Ok(Outcome::Admitted(overflowed))
+}
+
+/// The one that keeps the request away longest.
+fn worse<'p>(so_far: Option<Obstacle<'p>>, other: Obstacle<'p>) -> Obstacle<'p> {
+    let rank = |obstacle: &Obstacle<'_>| match obstacle.denied {
+        Denied::For(wait) => (false, wait),
+        Denied::Never => (true, 0),
+    };
+    match so_far {
+        Some(first) if rank(&first) >= rank(&other) => first,
+        _ => other,
+    }
+}
+
+/// What the store would hold if the charge were taken.
+fn plan<'p, S: Store>(store: &S, charge: &Charge<'p>, at: Moment) -> Result<Result<Opened, Obstacle<'p>>, S::Error> {
+    let table = charge.table;
+    let mut opened = Opened::read(store, charge, at.now_ns)?;
+    let taken = opened.update(table, at, |limit, quota, mine, tat| {
+        mine.take(tat, at.now_ns, charge.cost.of(quota.limit.unit))
+            .map_err(|denied| Obstacle {
+                table,
+                limit,
+                denied,
+                remaining: mine.remaining(tat, at.now_ns),
+                full_in_ns: mine.full_in_ns(tat, at.now_ns),
+            })
+    });
+    Ok(taken.map(|()| opened))
+}
+
+fn commit<'p, S: Store>(
+    store: &S,
+    charge: &Charge<'p>,
+    mut planned: Opened,
+    at: Moment,
+) -> Result<Result<bool, Obstacle<'p>>, S::Error> {
+    for _ in 0..TRIES {
+        if planned.write(store)? {
+            return Ok(Ok(planned.is_overflow));
+        }
+        match plan(store, charge, at)? {
+            Ok(again) => planned = again,
+            Err(obstacle) => return Ok(Err(obstacle)),
+        }
+    }
+    Ok(Err(Obstacle {
+        table: charge.table,
+        limit: 0,
+        denied: Denied::For(1_000_000),
+        remaining: 0,
+        full_in_ns: 0,
+    }))
+}
+
+/// How what was taken differs from what was used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Settlement {
+    /// Requests to give back; one at most.
+    pub requests: u64,
+    /// To give back.
+    pub unused: Cost,
+    /// Used, and not taken before.
+    pub overrun: Cost,
+}
+
+impl Settlement {
+    /// Gives all back.
+    pub fn refund(cost: Cost) -> Self {
+        Self {
+            requests: 1,
+            unused: cost,
+            overrun: Cost::default(),
+        }
+    }
+
+    /// Of a request that is being served, or was.
+    pub fn between(taken: Cost, used: Cost) -> Self {
+        let difference = |one: Cost, other: Cost| Cost {
+            tokens: one.tokens.saturating_sub(other.tokens),
+            gpu_ms: one.gpu_ms.saturating_sub(other.gpu_ms),
+        };
+        Self {
+            requests: 0,
+            unused: difference(taken, used),
+            overrun: difference(used, taken),
+        }
+    }
+
+    /// Whether there is nothing to do.
+    pub fn is_even(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// Gives back, or takes, what a request used less or more than it took. What cannot be settled because other threads win
+/// each swap stays as it was taken.
+///
+/// # Errors
+/// Of the store.
+pub fn settle<S: Store>(store: &S, charge: &Charge<'_>, settlement: Settlement, at: Moment) -> Result<(), S::Error> {
+    for _ in 0..TRIES {
+        let mut opened = Opened::read(store, charge, at.now_ns)?;
+        let settled = opened.update(charge.table, at, |_, quota, mine, tat| {
+            let (back, more) = match quota.limit.unit {
+                LimitUnit::Requests => (settlement.requests, 0),
+                unit => (settlement.unused.of(unit), settlement.overrun.of(unit)),
+            };
+            let tat = mine.refund(tat, at.now_ns, back);
+            Ok::<_, Infallible>(if more == 0 {
+                tat
+            } else {
+                mine.charge(tat, at.now_ns, more)
+            })
+        });
+        let Ok(()) = settled;
+        if opened.write(store)? {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+/// Puts a lease to the key that it is for; false if there is no room for the key, which then shares the overflow key.
+///
+/// # Errors
+/// Of the store.
+pub fn grant<S: Store>(
+    store: &S,
+    table: &Table,
+    key: Fingerprint,
+    lease: Lease,
+    now_ns: u64,
+) -> Result<bool, S::Error> {
+    let name = table.set_of(key);
+    for _ in 0..TRIES {
+        let (bytes, generation) = store.read(&name)?;
+        let mut set = Set::new(bytes, table.layout());
+        let Some(mut entry) = set.entry(key, now_ns) else {
+            return Ok(false);
+        };
+        entry.set_lease(lease);
+        if store.swap(&name, set.as_bytes(), generation)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+#[cfg(test)]
+mod tests;

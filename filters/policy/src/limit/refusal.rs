@@ -1,0 +1,136 @@
+//! What a client is told that asked for too much.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use super::gcra::Denied;
+use super::key::{self, Subject};
+use super::limiter::Obstacle;
+use crate::config::{LimitUnit, RateLimit};
+use crate::decision::{Finding, GrpcStatus, Reached, Refusal, RefusalReason};
+
+/// Nobody should wait longer before asking again: other clients leave, and shares move.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+
+/// The limit that a request met.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limited<'p> {
+    /// `metadata.name` of its policy.
+    pub policy: &'p str,
+    /// What it says.
+    pub limit: RateLimit,
+    /// Whose it is: `tenant=acme,model=minilm`; empty if it is everybody's.
+    pub key: String,
+    /// After how long it is worth trying again; never, if the request asks for more than can ever be had.
+    pub retry_after: Option<Duration>,
+    /// How much of the unit could still be had.
+    pub remaining: u64,
+    /// In how long all of the burst can be had again.
+    pub full_in: Duration,
+}
+
+impl<'p> Limited<'p> {
+    /// The obstacle that stands in this request's way.
+    pub fn of(obstacle: &Obstacle<'p>, subject: &Subject<'_>) -> Option<Self> {
+        let table = obstacle.table;
+        let quota = table.limits().get(obstacle.limit)?;
+        let retry_after = match obstacle.denied {
+            Denied::For(ns) => Some(Duration::from_nanos(ns).min(LONGEST_WAIT)),
+            Denied::Never => None,
+        };
+        Some(Self {
+            policy: table.name(),
+            limit: quota.limit,
+            key: key::text(subject, table.by()),
+            retry_after,
+            remaining: obstacle.remaining / quota.cells(),
+            full_in: Duration::from_nanos(obstacle.full_in_ns),
+        })
+    }
+
+    /// `tenants.tokens`: the policy and the unit.
+    pub fn label(&self) -> String {
+        format!("{}.{}", self.policy, self.limit.unit)
+    }
+
+    /// What the limit allows, for people.
+    fn allowance(&self) -> String {
+        let RateLimit { unit, rate, per, burst } = self.limit;
+        let unit = match unit {
+            LimitUnit::Requests => "requests",
+            LimitUnit::Tokens => "tokens",
+            LimitUnit::GpuSeconds => "GPU seconds",
+        };
+        let whose = if self.key.is_empty() {
+            String::new()
+        } else {
+            format!(" for {}", self.key)
+        };
+        format!("{rate} {unit} a {per}, at most {burst} at once{whose}")
+    }
+
+    fn message(&self) -> String {
+        let allowance = self.allowance();
+        match self.retry_after {
+            Some(wait) => format!("{allowance}, are used up; try again in {} ms", millis(wait)),
+            None => format!("asks for more than can ever be had: {allowance}; ask for less in one request"),
+        }
+    }
+
+    /// What would be refused, of a policy that only counts.
+    pub fn into_finding(self) -> Finding<'p> {
+        Finding::new(self.reason(), &self.label(), self.message())
+    }
+
+    /// Refuses the request that had come so far.
+    pub fn into_refusal(self, reached: Reached<'p>) -> Refusal<'p> {
+        let status = match self.retry_after {
+            Some(_) => GrpcStatus::ResourceExhausted,
+            None => GrpcStatus::InvalidArgument,
+        };
+        let mut refusal = Refusal::new(status, self.reason(), &self.label(), self.message());
+        refusal.reached = reached;
+        refusal.limited = Some(Box::new(self));
+        refusal
+    }
+
+    fn reason(&self) -> RefusalReason {
+        match self.retry_after {
+            Some(_) => RefusalReason::RateLimited,
+            None => RefusalReason::CostAboveBurst,
+        }
+    }
+
+    /// The value of `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers-10, section 3): the whole quota and its window.
+    pub fn policy_header(&self) -> String {
+        let RateLimit { rate, per, .. } = self.limit;
+        format!("{:?};q={rate};w={}", self.label(), per.seconds())
+    }
+
+    /// The value of `RateLimit` (the same, section 4): what is left, and when all will be there again.
+    pub fn header(&self) -> String {
+        let seconds = self.full_in.as_millis().div_ceil(1000);
+        format!("{:?};r={};t={seconds}", self.label(), self.remaining)
+    }
+
+    /// The value of `Retry-After` (RFC 9110, section 10.2.3): whole seconds.
+    pub fn retry_after_header(&self) -> Option<String> {
+        let wait = self.retry_after?;
+        Some(wait.as_millis().div_ceil(1000).max(1).to_string())
+    }
+
+    /// The value of `grpc-retry-pushback-ms` (gRPC proposal A6, "Pushback").
+    pub fn pushback_header(&self) -> Option<String> {
+        Some(millis(self.retry_after?).to_string())
+    }
+
+    /// What tells this quota's keys apart, as names and values.
+    pub fn dimensions(&self) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
+        let parts = self.key.split(',').filter_map(|part| part.split_once('='));
+        parts.map(|(name, value)| (name.into(), value.into()))
+    }
+}
+
+fn millis(wait: Duration) -> u128 {
+    wait.as_nanos().div_ceil(1_000_000).max(1)
+}

@@ -1,0 +1,175 @@
+//! The bytes of a few keys of one policy, as one value of the store: what is read, changed and written back at once.
+//!
+//! A set has as many entries as it has room for keys. An entry is the key's fingerprint, the lease that the control plane
+//! gave for it, and the state of each limit:
+//!
+//! ```text
+//! fingerprint u64 · generation u32 · share u32 · lease until u64 (ns) · theoretical arrival time u128 × limits
+//! ```
+//!
+//! An entry whose buckets are all full and whose lease is over says no more than its absence would. So it is free for
+//! another key, nothing has to be swept, and headers of an attacker can fill a table and never make it grow.
+
+use super::gcra::Tat;
+use super::key::Fingerprint;
+
+const HEAD: usize = 24;
+const TAT: usize = 16;
+
+/// How entries look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// Entries in a set.
+    pub ways: usize,
+    /// Limits of each.
+    pub limits: usize,
+    /// Of the limits' numbers: what was counted under others is forgotten.
+    pub generation: u32,
+}
+
+impl Layout {
+    fn entry(self) -> usize {
+        HEAD + TAT * self.limits
+    }
+}
+
+/// Where a key is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In this entry.
+    Found(usize),
+    /// Nowhere; this entry is free.
+    Free(usize),
+    /// Nowhere, and there is no room.
+    Full,
+}
+
+/// A share for a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lease {
+    /// Parts per million of the limits.
+    pub share: u32,
+    /// When it ends, nanoseconds.
+    pub until_ns: u64,
+}
+
+/// Some keys of a policy.
+#[derive(Clone, Debug)]
+pub struct Set {
+    bytes: Vec<u8>,
+    layout: Layout,
+}
+
+impl Set {
+    /// What the store holds; bytes of another layout, or none, are an empty set.
+    pub fn new(bytes: Vec<u8>, layout: Layout) -> Self {
+        let wanted = layout.entry() * layout.ways;
+        let bytes = if bytes.len() == wanted { bytes } else { vec![0; wanted] };
+        Self { bytes, layout }
+    }
+
+    /// For the store.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Finds a key, or an entry for it.
+    pub fn find(&self, key: Fingerprint, now_ns: u64) -> Place {
+        let mut free = Place::Full;
+        for (index, entry) in self.bytes.chunks_exact(self.layout.entry()).enumerate() {
+            let fingerprint = u64_at(entry, 0);
+            if fingerprint == key.get() {
+                return Place::Found(index);
+            }
+            if free == Place::Full && self.is_free(entry, fingerprint, now_ns) {
+                free = Place::Free(index);
+            }
+        }
+        free
+    }
+
+    fn is_free(&self, entry: &[u8], fingerprint: u64, now_ns: u64) -> bool {
+        let is_leased = u64_at(entry, 16) > now_ns;
+        let is_counted = || u32_at(entry, 8) == self.layout.generation && tats(entry).any(|tat| !tat.is_past(now_ns));
+        fingerprint == 0 || !(is_leased || is_counted())
+    }
+
+    /// The entry of a key that was [found](Self::find), or that is put where there is room; nothing if there is none.
+    pub fn entry(&mut self, key: Fingerprint, now_ns: u64) -> Option<Entry<'_>> {
+        let (index, is_new) = match self.find(key, now_ns) {
+            Place::Found(index) => (index, false),
+            Place::Free(index) => (index, true),
+            Place::Full => return None,
+        };
+        let size = self.layout.entry();
+        let entry = self.bytes.get_mut(index * size..(index + 1) * size)?;
+        if is_new {
+            entry.fill(0);
+            put(entry, 0, &key.get().to_le_bytes());
+        }
+        if u32_at(entry, 8) != self.layout.generation {
+            put(entry, 8, &self.layout.generation.to_le_bytes());
+            entry.get_mut(HEAD..)?.fill(0);
+        }
+        Some(Entry { bytes: entry })
+    }
+}
+
+/// One key.
+#[derive(Debug)]
+pub struct Entry<'s> {
+    bytes: &'s mut [u8],
+}
+
+impl Entry<'_> {
+    /// The state of each limit.
+    pub fn tats(&self) -> impl Iterator<Item = Tat> {
+        tats(self.bytes)
+    }
+
+    /// Changes the state of a limit.
+    pub fn set_tat(&mut self, limit: usize, tat: Tat) {
+        put(self.bytes, HEAD + TAT * limit, &tat.to_bytes());
+    }
+
+    /// The lease, if it has not ended.
+    pub fn lease(&self, now_ns: u64) -> Option<Lease> {
+        let until_ns = u64_at(self.bytes, 16);
+        (until_ns > now_ns).then(|| Lease {
+            share: u32_at(self.bytes, 12),
+            until_ns,
+        })
+    }
+
+    /// Takes a lease in place of what was there.
+    pub fn set_lease(&mut self, lease: Lease) {
+        put(self.bytes, 12, &lease.share.to_le_bytes());
+        put(self.bytes, 16, &lease.until_ns.to_le_bytes());
+    }
+}
+
+fn tats(entry: &[u8]) -> impl Iterator<Item = Tat> {
+    let states = entry.get(HEAD..).unwrap_or_default();
+    states
+        .chunks_exact(TAT)
+        .filter_map(|bytes| Some(Tat::from_bytes(bytes.try_into().ok()?)))
+}
+
+fn u64_at(entry: &[u8], at: usize) -> u64 {
+    let bytes = entry.get(at..at + 8).and_then(|bytes| bytes.try_into().ok());
+    bytes.map_or(0, u64::from_le_bytes)
+}
+
+fn u32_at(entry: &[u8], at: usize) -> u32 {
+    let bytes = entry.get(at..at + 4).and_then(|bytes| bytes.try_into().ok());
+    bytes.map_or(0, u32::from_le_bytes)
+}
+
+fn put(entry: &mut [u8], at: usize, bytes: &[u8]) {
+    if let Some(place) = entry.get_mut(at..at + bytes.len()) {
+        place.copy_from_slice(bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,101 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::config::KeyPart;
+use crate::limit::key::Subject;
+
+const LAYOUT: Layout = Layout {
+    ways: 4,
+    limits: 2,
+    generation: 9,
+};
+
+fn key(user: &str) -> Fingerprint {
+    let subject = Subject {
+        user: Some(user.as_bytes()),
+        ..Subject::default()
+    };
+    Fingerprint::of(&subject, &[KeyPart::User], 3)
+}
+
+fn occupied(users: usize, until_ns: u64) -> Set {
+    let mut set = Set::new(Vec::new(), LAYOUT);
+    for user in 0..users {
+        let mut entry = set.entry(key(&user.to_string()), 0).unwrap();
+        entry.set_tat(1, Tat::at_ns(until_ns));
+    }
+    set
+}
+
+#[test]
+fn a_key_is_found_again_with_its_state() {
+    let set = occupied(3, 500);
+    let mut read = Set::new(set.as_bytes().to_vec(), LAYOUT);
+    let entry = read.entry(key("1"), 100).unwrap();
+    assert_eq!(entry.tats().collect::<Vec<_>>(), [Tat::default(), Tat::at_ns(500)]);
+}
+
+#[test]
+fn a_full_set_takes_no_key_until_a_bucket_is_full() {
+    let mut set = occupied(4, 500);
+    assert_eq!(set.find(key("new"), 499), Place::Full);
+    assert!(set.entry(key("new"), 499).is_none());
+    assert!(matches!(set.find(key("new"), 500), Place::Free(_)));
+    assert!(
+        set.entry(key("new"), 500)
+            .unwrap()
+            .tats()
+            .all(|tat| tat == Tat::default())
+    );
+}
+
+#[test]
+fn a_lease_keeps_its_entry_while_it_lasts() {
+    let mut set = occupied(4, 10);
+    let lease = Lease { share: 7, until_ns: 90 };
+    for user in 0..4 {
+        set.entry(key(&user.to_string()), 0).unwrap().set_lease(lease);
+    }
+    assert_eq!(set.find(key("new"), 89), Place::Full);
+    assert_eq!(set.entry(key("2"), 89).unwrap().lease(89), Some(lease));
+    assert_eq!(set.entry(key("2"), 90).unwrap().lease(90), None);
+    assert!(matches!(set.find(key("new"), 90), Place::Free(_)));
+}
+
+#[test]
+fn limits_with_other_numbers_begin_anew_and_leases_stay() {
+    let mut set = occupied(4, 500);
+    let lease = Lease {
+        share: 7,
+        until_ns: 900,
+    };
+    set.entry(key("0"), 0).unwrap().set_lease(lease);
+    let layout = Layout {
+        generation: 10,
+        ..LAYOUT
+    };
+    let mut set = Set::new(set.as_bytes().to_vec(), layout);
+    let entry = set.entry(key("0"), 1).unwrap();
+    assert_eq!(entry.lease(1), Some(lease));
+    assert!(entry.tats().all(|tat| tat == Tat::default()));
+    assert!(matches!(set.find(key("new"), 1), Place::Free(_)));
+}
+
+#[test]
+fn bytes_of_another_layout_are_an_empty_set() {
+    let bytes = occupied(4, 500).as_bytes().to_vec();
+    let layout = Layout { limits: 1, ..LAYOUT };
+    assert_eq!(Set::new(bytes, layout).find(key("0"), 0), Place::Free(0));
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_are_too_strange(bytes: Vec<u8>, ways in 0_usize..9, limits in 0_usize..4, now: u64) {
+        let layout = Layout { ways, limits, generation: 1 };
+        let mut set = Set::new(bytes, layout);
+        if let Some(mut entry) = set.entry(key("a"), now) {
+            entry.set_tat(limits, Tat::at_ns(now));
+            let _ = entry.lease(now);
+        }
+    }
+}

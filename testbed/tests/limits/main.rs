@@ -1,0 +1,6 @@
+//! RateLimitPolicies in real Envoys.
+
+mod answers;
+mod keys;
+mod law;
+mod scene;
