@@ -1,18 +1,18 @@
-//! What one exchange costs in a large mesh: 1,000 proxies, 10,000 keys with leases, each proxy with demand for ten of them and
-//! capped leases of all others. With the memory that it takes, as the process's resident set says.
+//! What one exchange costs, by how many proxies and keys with leases there are; each key is in demand at one proxy, and all
+//! others have a lease of it that holds them down. With the memory that it takes, as the process's resident set says. The last
+//! case is ten times as large as [`Settings::max_holds`] allows.
 
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use kilocard_quota::{Authority, Demand, Report, Settings, Share};
+use kilocard_quota::{Authority, Demand, Report, Settings};
 
-const PROXIES: usize = 1000;
-const KEYS: usize = 10_000;
-const DEMANDS: usize = KEYS / PROXIES;
-/// Between two exchanges, so that each proxy reports twice a second.
-const STEP: Duration = Duration::from_micros(500);
+/// Proxies, and keys in demand at each.
+const CASES: [(usize, usize); 4] = [(1000, 0), (10, 100), (100, 25), (1000, 10)];
+/// Between two reports of a proxy.
+const INTERVAL: Duration = Duration::from_millis(500);
 
 /// The proxies take every answer over at once and acknowledge it with their next report.
 struct Mesh {
@@ -23,9 +23,11 @@ struct Mesh {
 }
 
 impl Mesh {
-    fn new(keys_each: usize) -> Self {
+    fn new(proxies: usize, keys_each: usize) -> Self {
         let settings = Settings {
             learning: Duration::ZERO,
+            max_holds: usize::MAX,
+            max_leases: usize::MAX,
             ..Settings::default()
         };
         let demands = |proxy: usize| {
@@ -43,7 +45,7 @@ impl Mesh {
         };
         let mut mesh = Self {
             authority: Authority::new(settings, Duration::ZERO),
-            reports: (0..PROXIES).map(report).collect(),
+            reports: (0..proxies).map(report).collect(),
             now: Duration::from_secs(1),
             next: 0,
         };
@@ -62,9 +64,9 @@ impl Mesh {
 
     /// One report; leases in the answer.
     fn exchange(&mut self) -> usize {
-        self.now += STEP;
+        self.now += INTERVAL / self.reports.len() as u32;
         let place = self.next;
-        self.next = (place + 1) % PROXIES;
+        self.next = (place + 1) % self.reports.len();
         let report = &mut self.reports[place];
         let grant = self
             .authority
@@ -76,7 +78,7 @@ impl Mesh {
     }
 
     fn rounds(&mut self, rounds: usize) -> usize {
-        (0..rounds * PROXIES).map(|_| self.exchange()).sum()
+        (0..rounds * self.reports.len()).map(|_| self.exchange()).sum()
     }
 }
 
@@ -90,27 +92,22 @@ fn resident_mib() -> usize {
 #[allow(clippy::print_stdout)] // It is what the bench is for.
 fn exchanges(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("exchange");
-    for (name, keys_each) in [
-        ("1,000 proxies, no key with leases", 0),
-        ("1,000 proxies, 10,000 keys with leases", DEMANDS),
-    ] {
-        let mut mesh = Mesh::new(keys_each);
+    for (proxies, keys_each) in CASES {
+        let name = format!("{proxies} proxies, {} keys", proxies * keys_each);
+        let mut mesh = Mesh::new(proxies, keys_each);
         let before = Instant::now();
         let leases = mesh.rounds(5);
         println!(
-            "beginning: {leases} leases in {} exchanges, {:?}",
-            5 * PROXIES,
+            "{name}: begins with {leases} leases in {} exchanges, {:?}",
+            5 * proxies,
             before.elapsed()
         );
-        let leases = mesh.rounds(20);
+        let leases = mesh.rounds(20) / (20 * proxies);
         let managed = mesh.authority.managed_count();
-        assert_eq!(managed, keys_each * PROXIES, "measures something else");
-        let whole = Share::WHOLE.parts();
+        assert_eq!(managed, keys_each * proxies, "measures something else");
         println!(
-            "steady: {managed} keys, {} leases an exchange, {} MiB; of {whole} parts of one key {} may be in use",
-            leases / (20 * PROXIES),
-            resident_mib(),
-            mesh.authority.managed().next().map_or(0, |key| key.used_parts),
+            "{name}: goes on with {leases} leases an exchange, {} MiB",
+            resident_mib()
         );
         group.bench_function(name, |bencher| bencher.iter(|| black_box(mesh.exchange())));
     }

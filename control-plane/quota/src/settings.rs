@@ -26,6 +26,9 @@ pub struct Settings {
     pub max_keys: usize,
     /// Proxies at the same time; others are refused.
     pub max_proxies: usize,
+    /// Keys with leases times proxies, when a key is taken in: each of these takes some 100 bytes and is renewed every half
+    /// ttl, which costs about 1 µs.
+    pub max_holds: usize,
     /// Leases in one answer, unless more than that wait to be acknowledged.
     pub max_leases: usize,
     /// The number of the first answer. Numbers of two authorities of a mesh must not meet, or an acknowledgement of one could
@@ -46,6 +49,7 @@ impl Default for Settings {
             hurried_interval: Duration::from_millis(100),
             max_keys: 10_000,
             max_proxies: 4096,
+            max_holds: 1_000_000,
             max_leases: 4096,
             first_sequence: 1,
         }

@@ -38,7 +38,9 @@ impl Authority {
             if self.is_learning() || self.keys.place(id).is_some() {
                 continue;
             }
-            if self.keys.len() < self.settings.max_keys {
+            let keys = self.keys.len() + 1;
+            let holds = keys.saturating_mul(self.places.len());
+            if keys <= self.settings.max_keys && holds <= self.settings.max_holds {
                 self.manage(id);
             } else {
                 self.counters.beyond_keys += 1;

@@ -181,10 +181,10 @@ impl Authority {
         if is_short {
             key.short_until = now.after(self.settings.report_interval * 2);
         }
-        // Nothing is won yet by a lease that says what holds anyhow.
+        // A lease that says what holds anyhow frees the base share from this key. One of less than that wins nothing yet.
         let is_idle = match standing.share {
             Some(share) => given == share && !standing.is_due,
-            None => is_short && given <= base,
+            None => is_short && given < base,
         };
         let given = (standing.is_pending || !is_idle).then_some(given);
         Decision { given, is_short }

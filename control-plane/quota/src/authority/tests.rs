@@ -237,20 +237,21 @@ fn malformed_reports_are_refused_and_change_nothing() {
 
 #[test]
 fn keys_beyond_the_most_stay_at_base_shares() {
-    let mut authority = Authority::new(
-        Settings {
-            max_keys: 2,
+    for (max_keys, max_holds) in [(2, 1000), (1000, 4)] {
+        let settings = Settings {
+            max_keys,
+            max_holds,
             ..settings()
-        },
-        at(0),
-    );
-    authority
-        .exchange(at(1), &asking("a", None, &[("k", 1_000_000), ("l", 1_000_000)]))
-        .unwrap();
-    authority
-        .exchange(at(2), &asking("b", None, &[("m", 1_000_000)]))
-        .unwrap();
-    assert_eq!((authority.managed_count(), authority.counters().beyond_keys), (2, 1));
+        };
+        let mut authority = Authority::new(settings, at(0));
+        authority.exchange(at(1), &report("a", None, 0)).unwrap();
+        for (millis, key) in [(2, "k"), (3, "l"), (4, "m")] {
+            authority
+                .exchange(at(millis), &asking("b", None, &[(key, 1_000_000)]))
+                .unwrap();
+        }
+        assert_eq!((authority.managed_count(), authority.counters().beyond_keys), (2, 1));
+    }
 }
 
 #[test]

@@ -44,9 +44,9 @@ impl Thread {
 pub(crate) struct Process {
     pub(crate) name: String,
     threads: [Thread; THREADS],
-    /// The call whose answer is taken, and when it was made.
+    /// The call whose answer is taken, and the last that was made.
     pub(crate) call: Option<u64>,
-    pub(crate) next_report: Duration,
+    pub(crate) last_call: Option<u64>,
     pub(crate) is_cut_off: bool,
     /// By key, in parts per million of the limit.
     pub(crate) demands: BTreeMap<Arc<str>, u32>,
@@ -58,7 +58,7 @@ impl Process {
             name,
             threads: Default::default(),
             call: None,
-            next_report: Duration::from_millis(500),
+            last_call: None,
             is_cut_off: false,
             demands: BTreeMap::new(),
         }
@@ -101,7 +101,6 @@ impl Process {
     /// Takes the answer to a call; the threads follow by [`apply`](Self::apply), one by one.
     pub(crate) fn receive(&mut self, grant: Grant, sent: Duration, received: Duration) {
         self.call = None;
-        self.next_report = grant.next_report;
         let grant = Arc::new(grant);
         for thread in &mut self.threads {
             thread.inbox.push_back(Answer {

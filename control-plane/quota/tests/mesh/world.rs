@@ -29,7 +29,8 @@ impl Weather {
 }
 
 enum Event {
-    Call(u32),
+    /// With the number of the call before, unless another was made since.
+    Call(u32, Option<u64>),
     Arrive {
         process: u32,
         call: u64,
@@ -107,7 +108,7 @@ impl World {
         self.processes
             .insert(self.born, Process::new(format!("proxy-{}", self.born)));
         let first = self.up_to(Duration::from_millis(500));
-        self.at(first, Event::Call(self.born));
+        self.at(first, Event::Call(self.born, None));
         self.born
     }
 
@@ -192,7 +193,15 @@ impl World {
 
     fn happen(&mut self, event: Event) {
         match event {
-            Event::Call(process) => self.call(process),
+            Event::Call(process, before) => {
+                if self
+                    .processes
+                    .get(&process)
+                    .is_some_and(|process| process.last_call == before)
+                {
+                    self.call(process);
+                }
+            }
             Event::Arrive {
                 process,
                 call,
@@ -248,9 +257,10 @@ impl World {
         let Some(process) = self.processes.get_mut(&id) else {
             return;
         };
-        process.call = Some(call);
-        let (report, next) = (process.report(false), process.next_report);
-        self.at(next, Event::Call(id));
+        (process.call, process.last_call) = (Some(call), Some(call));
+        let report = process.report(false);
+        // Until an answer says otherwise.
+        self.at(Duration::from_millis(500), Event::Call(id, Some(call)));
         if self.passes(id) {
             let (report, delay) = (report.clone(), self.up_to(self.weather.max_delay));
             self.at(
@@ -281,8 +291,9 @@ impl World {
         let Some(process) = self.processes.get_mut(&id).filter(|process| process.call == Some(call)) else {
             return;
         };
-        let ttl = grant.ttl;
+        let (ttl, next) = (grant.ttl, sent + grant.next_report);
         process.receive(grant, sent, self.now);
+        self.at(next.saturating_sub(self.now), Event::Call(id, Some(call)));
         for thread in 0..THREADS {
             let lag = self.up_to(self.weather.max_lag);
             self.at(lag, Event::Apply(id, thread));
