@@ -303,3 +303,36 @@ fn an_answer_holds_no_more_leases_than_it_may_unless_they_wait_to_be_acknowledge
     let rest = authority.exchange(at(3), &asking("a", Some(&again), &demands)).unwrap();
     assert_eq!(rest.leases.len(), 1);
 }
+
+#[test]
+fn no_base_share_grows_while_more_than_the_whole_of_a_key_may_be_in_use() {
+    let mut authority = Authority::new(settings(), at(0));
+    let mut last: HashMap<&str, Grant> = HashMap::new();
+    let mut exchange = |authority: &mut Authority, millis: u64, name: &'static str| {
+        let demands: &[(&str, u32)] = if name == "crowded" { &[("k", 3_000_000)] } else { &[] };
+        let report = asking(name, last.get(name), demands);
+        let grant = authority.exchange(at(millis), &report).unwrap();
+        last.insert(name, grant.clone());
+        grant
+    };
+    for millis in (0..10_000).step_by(100) {
+        for name in ["crowded", "cut off", "ends", "waits"] {
+            exchange(&mut authority, millis, name);
+        }
+    }
+    // One is cut off. Its lease can be relied on for a ttl at most, and the crowded one has just been given its own again.
+    for millis in (10_000..12_300).step_by(100) {
+        for name in ["crowded", "ends", "waits"] {
+            exchange(&mut authority, millis, name);
+        }
+    }
+    let is_crowded = |authority: &Authority| authority.managed().any(|key| key.used_parts > 1_000_000);
+    let until = (12_300..20_000).step_by(50).find(|millis| {
+        exchange(&mut authority, *millis, "waits");
+        is_crowded(&authority)
+    });
+    authority.remove("ends");
+    let grant = exchange(&mut authority, until.unwrap() + 50, "waits");
+    assert!(is_crowded(&authority));
+    assert_eq!(grant.base.parts(), 250_000);
+}
