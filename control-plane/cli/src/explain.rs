@@ -138,6 +138,8 @@ fn explain_refusal(refusal: &Refusal<'_>) -> Explained {
         message,
         violations,
         reached,
+        retry_after: _,
+        limited: _,
     } = refusal;
     let mut text = format!(
         "refused: gRPC status {} ({}), HTTP {} for others, reason {}\n  header   {field}\n  message  {message}\n",

@@ -1,8 +1,8 @@
 //! What a document says, in a few words.
 
 use kilocard_policy::config::{
-    Document, LimitScope, MeshPolicy, PoolPolicy, RateLimitPolicy, RoutingPolicy, RuleAction, Spec, ValidationPolicy,
-    WeightPolicy,
+    AdmissionPolicy, Document, LimitScope, MeshPolicy, PoolPolicy, RateLimitPolicy, RoutingPolicy, RuleAction, Spec,
+    ValidationPolicy, WeightPolicy,
 };
 
 /// For a cell of a table.
@@ -14,6 +14,7 @@ pub fn summarise(document: &Document) -> String {
         Spec::Pool(pool) => summarise_pool(pool),
         Spec::Weights(weights) => summarise_weights(weights),
         Spec::RateLimit(limits) => summarise_rate_limits(limits),
+        Spec::Admission(admission) => summarise_admission(admission),
         _ => Vec::new(),
     };
     if parts.is_empty() {
@@ -149,6 +150,19 @@ fn summarise_weights(weights: &WeightPolicy) -> Vec<String> {
     let cards = weights.cards.as_ref().map_or(0, Vec::len);
     parts.extend(count(cards, "card", "cards"));
     parts
+}
+
+fn summarise_admission(admission: &AdmissionPolicy) -> Vec<String> {
+    let memory = admission.memory.as_ref().map_or_else(
+        || "memory is no condition".to_owned(),
+        |memory| {
+            format!(
+                "{} B a request, {} B a token",
+                memory.bytes_per_request, memory.bytes_per_token
+            )
+        },
+    );
+    vec![admission.model.clone(), memory]
 }
 
 fn summarise_rate_limits(policy: &RateLimitPolicy) -> Vec<String> {

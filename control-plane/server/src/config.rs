@@ -50,6 +50,15 @@ pub struct Args {
     /// How proxies get at the filter: within their configuration, or as a path that they read themselves
     #[arg(long, env = "KILOCARD_FILTER_DELIVERY", value_enum, default_value_t = Delivery::Inline)]
     pub filter_delivery: Delivery,
+    /// The cluster of the proxies' bootstrap that is the control plane: by it filters report what is asked of limits that the
+    /// whole mesh shares
+    #[arg(
+        long,
+        env = "KILOCARD_SYNC_CLUSTER",
+        value_name = "NAME",
+        default_value = "control-plane"
+    )]
+    pub sync_cluster: String,
     /// Let proxies log each request to their standard output, as JSON
     #[arg(long, env = "KILOCARD_ACCESS_LOG")]
     pub access_log: bool,
@@ -215,6 +224,7 @@ impl Args {
             gateway: self.gateway_listen,
             filter,
             access_log: self.access_log,
+            sync_cluster: self.sync_cluster.clone(),
             runtime_ttl: self.runtime_ttl.map(Duration::from_secs),
         };
         let state_dir = self.state_dir();

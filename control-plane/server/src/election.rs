@@ -40,6 +40,11 @@ pub struct Leadership {
 }
 
 impl Leadership {
+    /// For tests of others.
+    #[cfg(test)]
+    pub(crate) fn new(key: Vec<u8>, revision: i64) -> Self {
+        Self { key, revision }
+    }
     /// The condition for a write in this capacity: the key that was elected still stands.
     pub fn fence(&self) -> Compare {
         Compare::create_revision(self.key.as_slice(), CompareOp::Equal, self.revision)

@@ -26,4 +26,5 @@ pub mod server;
 pub mod snapshot;
 pub mod source;
 pub mod status;
+pub mod sync;
 pub mod weights;

@@ -16,6 +16,10 @@ use prometheus_client::registry::Registry;
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
 
+mod quota;
+
+pub use quota::QuotaMetrics;
+
 /// Label set of a metric by one word.
 type ByWord = [(&'static str, &'static str); 1];
 /// Counters by the last part of a type URL.
@@ -37,6 +41,8 @@ pub struct Metrics {
     spillovers: Gauge,
     spillover_percent: Gauge,
     rejected_records: Gauge,
+    /// How limits of the mesh are divided.
+    pub quota: QuotaMetrics,
 }
 
 impl Default for Metrics {
@@ -51,6 +57,7 @@ impl Default for Metrics {
             spillovers: Gauge::default(),
             spillover_percent: Gauge::default(),
             rejected_records: Gauge::default(),
+            quota: QuotaMetrics::default(),
         }
     }
 }
@@ -165,6 +172,7 @@ impl Metrics {
             "Records that are ignored",
             self.rejected_records.clone(),
         );
+        self.quota.register(&mut registry);
         let connected = to_gauge(nodes.counters().connected_streams);
         registry.register("nodes", "Proxies with an open xDS stream", ConstGauge::new(connected));
         register_xds(&mut registry, nodes);

@@ -17,6 +17,7 @@ use crate::source::folder::FolderSource;
 use crate::source::intake::Intake;
 use crate::status::writer::StatusWriter;
 use crate::status::{self, Book};
+use crate::sync::{Channel, Office};
 use crate::weights::SharedWeights;
 use serde::Serialize;
 use std::net::SocketAddr;
@@ -120,6 +121,12 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), ServeErr
         metrics.clone(),
         stop.clone(),
     ));
+    let office = match &config.source {
+        SourceConfig::Etcd => Office::Elected(election.clone()),
+        SourceConfig::Folder { .. } => Office::Sole,
+    };
+    let channel = Channel::new(office, feeds.mesh.clone(), metrics.clone());
+    tasks.spawn(channel.clone().run(stop.clone()));
     tasks.close();
 
     let views = Views {
@@ -142,6 +149,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), ServeErr
         .http2_keepalive_interval(Some(KEEP_ALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
         .add_routes(ads.routes())
+        .add_service(channel.server())
         .serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
     let admin = axum::serve(http, admin::router(views)).with_graceful_shutdown(stop.clone().cancelled_owned());
     let admin = async { admin.await.map_err(ServeError::Admin) };

@@ -50,6 +50,8 @@ pub struct BuildOptions {
     pub filter: FilterModule,
     /// Whether proxies log each request to standard output.
     pub access_log: bool,
+    /// By which cluster of their bootstrap proxies reach the control plane.
+    pub sync_cluster: String,
     /// How long proxies keep their runtime once they have lost the control plane; `None`: for ever.
     pub runtime_ttl: Option<Duration>,
 }
@@ -165,7 +167,7 @@ impl Builder {
         let filter = self.filter.take().filter(same).unwrap_or_else(|| Filter {
             policies: Arc::clone(policies),
             state: Arc::clone(&self.state),
-            set: one(filter::build(policies, &self.state, &self.options.filter)),
+            set: one(filter::build(policies, &self.state, &self.options)),
         });
         self.filter.insert(filter).set.clone()
     }

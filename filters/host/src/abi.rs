@@ -8,6 +8,7 @@
 
 use std::fmt;
 use std::ptr::{null, null_mut};
+use std::time::Duration;
 
 /// A host call that did not answer `Ok`.
 #[derive(Clone, Copy, Debug)]
@@ -33,7 +34,9 @@ pub(crate) enum Level {
 
 const REQUEST_HEADERS: u32 = 0;
 const RESPONSE_HEADERS: u32 = 2;
+const RESPONSE_TRAILERS: u32 = 3;
 const PLUGIN_CONFIGURATION: u32 = 7;
+const GRPC_MESSAGE: u32 = 5;
 const COUNTER: u32 = 0;
 const NOT_FOUND: u32 = 1;
 const CAS_MISMATCH: u32 = 8;
@@ -44,6 +47,13 @@ unsafe extern "C" {
     fn proxy_get_current_time_nanoseconds(time: *mut u64) -> u32;
     fn proxy_get_buffer_bytes(kind: u32, start: usize, max: usize, data: *mut *mut u8, size: *mut usize) -> u32;
     fn proxy_get_header_map_pairs(kind: u32, data: *mut *mut u8, size: *mut usize) -> u32;
+    fn proxy_get_header_map_value(
+        kind: u32,
+        name: *const u8,
+        name_size: usize,
+        data: *mut *mut u8,
+        size: *mut usize,
+    ) -> u32;
     fn proxy_remove_header_map_value(kind: u32, name: *const u8, name_size: usize) -> u32;
     fn proxy_replace_header_map_value(
         kind: u32,
@@ -72,6 +82,9 @@ unsafe extern "C" {
         cas: *mut u32,
     ) -> u32;
     fn proxy_set_shared_data(key: *const u8, key_size: usize, value: *const u8, value_size: usize, cas: u32) -> u32;
+    fn proxy_set_effective_context(context: u32) -> u32;
+    fn proxy_continue_stream(kind: u32) -> u32;
+    fn proxy_set_tick_period_milliseconds(period: u32) -> u32;
     fn proxy_define_metric(kind: u32, name: *const u8, name_size: usize, id: *mut u32) -> u32;
     fn proxy_increment_metric(id: u32, offset: i64) -> u32;
 }
@@ -135,6 +148,19 @@ pub(crate) fn plugin_configuration() -> Result<Vec<u8>, HostError> {
     Ok(unsafe { take(data, size) })
 }
 
+/// The message of a gRPC call that has been answered; only while Envoy says so.
+pub(crate) fn grpc_message(size: usize) -> Result<Vec<u8>, HostError> {
+    let (mut data, mut length) = (null_mut(), 0);
+    // SAFETY: the host writes a pointer and a size to live, aligned variables of those types.
+    let status = unsafe { proxy_get_buffer_bytes(GRPC_MESSAGE, 0, size, &raw mut data, &raw mut length) };
+    if status == NOT_FOUND {
+        return Ok(Vec::new());
+    }
+    check("get_buffer_bytes", status)?;
+    // SAFETY: data and length are from a successful call that returns a buffer.
+    Ok(unsafe { take(data, length) })
+}
+
 /// All headers of the request in the format of [`crate::header_map`], in one call.
 pub(crate) fn request_headers() -> Result<Vec<u8>, HostError> {
     let (mut data, mut size) = (null_mut(), 0);
@@ -143,6 +169,41 @@ pub(crate) fn request_headers() -> Result<Vec<u8>, HostError> {
     check("get_header_map_pairs", status)?;
     // SAFETY: data and size are from a successful call that returns a buffer.
     Ok(unsafe { take(data, size) })
+}
+
+/// A trailer of the response, if it is there.
+pub(crate) fn response_trailer(name: &str) -> Result<Option<Vec<u8>>, HostError> {
+    let (mut data, mut size) = (null_mut(), 0);
+    // SAFETY: the host reads `name.len()` bytes at the pointer, and writes a pointer and a size to live, aligned variables
+    // of those types.
+    let status = unsafe {
+        proxy_get_header_map_value(
+            RESPONSE_TRAILERS,
+            name.as_ptr(),
+            name.len(),
+            &raw mut data,
+            &raw mut size,
+        )
+    };
+    if status == NOT_FOUND {
+        return Ok(None);
+    }
+    check("get_header_map_value", status)?;
+    // SAFETY: data and size are from a successful call that returns a buffer.
+    let value = unsafe { take(data, size) };
+    Ok(if value.is_empty() { None } else { Some(value) })
+}
+
+/// Lets calls from now on be about this stream, or about a root context.
+pub(crate) fn set_effective_context(context: u32) -> Result<(), HostError> {
+    // SAFETY: no pointers.
+    check("set_effective_context", unsafe { proxy_set_effective_context(context) })
+}
+
+/// Lets a request go on that was paused.
+pub(crate) fn resume_request() -> Result<(), HostError> {
+    // SAFETY: no pointers.
+    check("continue_stream", unsafe { proxy_continue_stream(0) })
 }
 
 /// Owns what the host returned.
@@ -266,6 +327,15 @@ pub(crate) fn send_local_response(response: &LocalResponse<'_>) -> Result<(), Ho
         )
     };
     check("send_local_response", status)
+}
+
+/// From now on a tick comes so often.
+pub(crate) fn set_tick_period(period: Duration) -> Result<(), HostError> {
+    let millis = u32::try_from(period.as_millis()).unwrap_or(u32::MAX);
+    // SAFETY: no pointers.
+    check("set_tick_period_milliseconds", unsafe {
+        proxy_set_tick_period_milliseconds(millis)
+    })
 }
 
 /// The id of a counter; defines it if it is new.

@@ -4,6 +4,7 @@
 //! - `kilocard_rules.<policy>.<rule>.{refused,reported}`: the same of declared rules;
 //! - `kilocard_limits.<policy>.{refused,overflow}`: requests that a limit refused, and those that shared the overflow key;
 //!   of a policy that only counts, `shadow` in place of `refused`;
+//! - `kilocard_memory.{stale,too_large,full,unfair,never}`: requests refused for want of GPU memory;
 //! - `kilocard_shadow.{sent,capped}`: copies.
 //!
 //! The labels are closed sets, all defined when the filter is configured, so that no request can make a new time series and
@@ -12,6 +13,7 @@
 use std::collections::HashMap;
 
 use kilocard_policy::limit::Table;
+use kilocard_policy::limit::memory::Shortage;
 use kilocard_policy::{Decision, Finding, Policy, RefusalReason, RouteReason, Stages, Verdict};
 
 use crate::abi::{self, Level};
@@ -20,6 +22,15 @@ use crate::abi::{self, Level};
 const VALIDATED: &str = "VALIDATED";
 /// Not decided, because a host call failed.
 const HOST_ERROR: &str = "HOST_ERROR";
+
+/// Why memory cannot be had.
+const SHORTAGES: [Shortage; 5] = [
+    Shortage::Stale,
+    Shortage::TooLarge,
+    Shortage::Full,
+    Shortage::Unfair,
+    Shortage::Never,
+];
 
 /// A counter, if Envoy has defined it: requests matter more than their count.
 type Id = Option<u32>;
@@ -33,6 +44,7 @@ pub(crate) struct Counters {
     rules: Vec<[Id; 2]>,
     /// By the name of the RateLimitPolicy: met, overflow.
     limits: HashMap<String, [Id; 2]>,
+    shortages: Vec<Id>,
     validated: Id,
     host_error: Id,
     shadow_sent: Id,
@@ -67,6 +79,11 @@ impl Counters {
             reported: each("kilocard_reported", if validates { &refusals } else { &[] }),
             rules: labels.iter().map(rule).collect(),
             limits: tables.iter().map(limit).collect(),
+            shortages: if limits {
+                each("kilocard_memory", &SHORTAGES.map(Shortage::label))
+            } else {
+                Vec::new()
+            },
             validated: define(&format!("kilocard_decisions.{VALIDATED}")),
             host_error: define(&format!("kilocard_decisions.{HOST_ERROR}")),
             shadow_sent: define("kilocard_shadow.sent"),
@@ -104,6 +121,11 @@ impl Counters {
     /// A request met a limit of this policy.
     pub(crate) fn count_limit(&self, table: &Table) {
         increment(self.limits.get(table.name()).and_then(|ids| ids[0]));
+    }
+
+    /// A request found no memory.
+    pub(crate) fn count_shortage(&self, shortage: Shortage) {
+        increment(at(&self.shortages, &SHORTAGES, &shortage));
     }
 
     /// A request shared the overflow key of this policy.

@@ -14,6 +14,7 @@ mod abi;
 mod connection;
 mod counters;
 mod header_map;
+mod holds;
 mod limits;
 mod log_limit;
 mod names;
@@ -22,6 +23,8 @@ mod reply;
 mod root;
 mod shadow;
 mod stream;
+mod sync;
+mod waiting;
 
 pub use kilocard_policy::Stages;
 pub use root::root;

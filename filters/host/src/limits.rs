@@ -1,11 +1,22 @@
 //! The limiting stage over Envoy's shared data, which all worker threads of the proxy have in common.
 
+use std::rc::Rc;
+
+use kilocard_policy::config::{KeyPart, LimitScope, LimitUnit};
+use kilocard_policy::limit::estimate::{Asked, Seen};
 use kilocard_policy::limit::gcra::WHOLE;
-use kilocard_policy::limit::{self, Charge, Charges, Cost, Limited, Moment, Obstacle, Outcome, Store, Subject};
+use kilocard_policy::limit::memory::{Claim, Shortage};
+use kilocard_policy::limit::{
+    self, Charge, Charges, Cost, CostModel, Fingerprint, Limited, Moment, Obstacle, Outcome, Store, Subject, Table,
+    refusal,
+};
 use kilocard_policy::{Decision, Policy, RequestView, Verdict};
 
 use crate::abi::{self, HostError};
 use crate::counters::Counters;
+use crate::holds::{self, Hold};
+use crate::root::Active;
+use crate::sync;
 
 /// The seed of the keys' hashes, the same in all threads and in no other process.
 const SEED: &str = "kilocard.limit-seed";
@@ -16,51 +27,155 @@ const TRIES: usize = 8;
 #[derive(Debug)]
 pub(crate) struct Limits {
     seed: u64,
+    /// Whether there is a channel to the control plane.
+    is_synced: bool,
 }
 
 impl Limits {
     /// `drawn` becomes the seed, unless another thread was first.
-    pub(crate) fn new(drawn: u64) -> Result<Self, HostError> {
+    pub(crate) fn new(drawn: u64, is_synced: bool) -> Result<Self, HostError> {
         for _ in 0..TRIES {
             let (bytes, generation) = abi::shared_data(SEED)?;
             if let Ok(seed) = bytes.as_slice().try_into() {
                 let seed = u64::from_le_bytes(seed);
-                return Ok(Self { seed });
+                return Ok(Self { seed, is_synced });
             }
             abi::swap_shared_data(SEED, &drawn.to_le_bytes(), generation)?;
         }
-        Ok(Self { seed: drawn })
+        Ok(Self { seed: drawn, is_synced })
     }
 
-    /// Takes what the request needs from all limits that are about it, or refuses it.
-    pub(crate) fn apply<'p>(
-        &self,
-        policy: &'p Policy,
-        request: &RequestView<'_>,
-        decision: &mut Decision<'p>,
-        counters: &Counters,
-    ) -> Result<(), HostError> {
-        let tables = policy.rate_limits();
-        if tables.is_empty() || matches!(decision.verdict, Verdict::Refuse(_)) {
-            return Ok(());
-        }
-        let subject = Subject::of(request, decision);
-        let charges = Charges::of(tables, &subject, Cost::default(), self.seed);
-        let at = Moment {
-            now_ns: abi::monotonic_ns()?,
-            base_share: WHOLE,
-        };
-        let refused = take(&charges.enforced, at, counters)?.and_then(|obstacle| Limited::of(&obstacle, &subject));
-        for charge in charges.shadow {
-            let obstacle = take(&[charge], at, counters)?;
-            let limited = obstacle.and_then(|obstacle| Limited::of(&obstacle, &subject));
-            decision.findings.extend(limited.map(Limited::into_finding));
-        }
-        if let Some(limited) = refused {
-            decision.verdict = Verdict::Refuse(limited.into_refusal(decision.reached()));
-        }
-        Ok(())
+    /// The seed of the keys' hashes.
+    pub(crate) fn seed(&self) -> u64 {
+        self.seed
     }
+
+    /// With what the store is asked now.
+    pub(crate) fn moment(&self, policy: &Policy, now_ns: u64) -> Result<Moment, HostError> {
+        let is_shared = |table: &Table| table.scope() == LimitScope::Mesh;
+        let is_shared = policy.rate_limits().iter().any(is_shared) || policy.admits_by_memory();
+        let base_share = if self.is_synced && is_shared {
+            sync::base_share(now_ns)?
+        } else {
+            WHOLE
+        };
+        Ok(Moment { now_ns, base_share })
+    }
+}
+
+/// What became of a request at its limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Applied {
+    /// It is decided: as before, or refused.
+    Decided,
+    /// There is no memory for it, and it may be worth waiting for.
+    Waits,
+}
+
+/// Takes what the request needs from all limits that are about it, and from the memory of its version, or refuses it. What it
+/// has taken is kept until the stream ends.
+pub(crate) fn apply<'p>(
+    active: &'p Rc<Active>,
+    request: &RequestView<'_>,
+    decision: &mut Decision<'p>,
+    (stream, may_wait): (u32, bool),
+) -> Result<Applied, HostError> {
+    let policy = &active.policy;
+    let tables = policy.rate_limits();
+    let is_free = tables.is_empty() && !policy.admits_by_memory();
+    if is_free || matches!(decision.verdict, Verdict::Refuse(_)) {
+        return Ok(Applied::Decided);
+    }
+    let subject = Subject::of(request, decision);
+    let model = policy.cost_model(subject.model);
+    let (asked, route) = (Asked::of(request), route_of(&subject));
+    let cost = model.reserve(asked, holds::known(&route));
+    let at = active.limits.moment(policy, abi::monotonic_ns()?)?;
+    let charges = Charges::of(tables, &subject, cost, active.limits.seed);
+    for charge in charges.enforced.iter().chain(&charges.shadow) {
+        sync::ask(charge, &subject);
+    }
+    let claim = claim(active, &model, &subject, cost);
+    if let Some(claim) = &claim
+        && let Some(shortage) = reserve(&route, &model, claim, at)?
+    {
+        if may_wait && shortage != Shortage::Never {
+            return Ok(Applied::Waits);
+        }
+        active.counters.count_shortage(shortage);
+        let refusal = refusal::of_memory(shortage, claim.bytes, decision.reached());
+        decision.verdict = Verdict::Refuse(refusal);
+        return Ok(Applied::Decided);
+    }
+    let obstacle = take(&charges.enforced, at, &active.counters)?;
+    let refused = obstacle.and_then(|obstacle| Limited::of(&obstacle, &subject));
+    for charge in &charges.shadow {
+        let obstacle = take(std::slice::from_ref(charge), at, &active.counters)?;
+        let limited = obstacle.and_then(|obstacle| Limited::of(&obstacle, &subject));
+        decision.findings.extend(limited.map(Limited::into_finding));
+    }
+    if let Some(limited) = refused {
+        if let Some(claim) = &claim {
+            holds::change_memory(&route, |memory| memory.release(claim, at.now_ns))?;
+        }
+        decision.verdict = Verdict::Refuse(limited.into_refusal(decision.reached()));
+        return Ok(Applied::Decided);
+    }
+    // What only counts requests is settled as it is taken.
+    let is_settled =
+        |charge: &Charge<'_>| charge.table.counts(LimitUnit::Tokens) || charge.table.counts(LimitUnit::GpuSeconds);
+    let all = charges
+        .enforced
+        .iter()
+        .chain(&charges.shadow)
+        .filter(|charge| is_settled(charge));
+    let charges: Vec<_> = all
+        .filter_map(|charge| Some((position(tables, charge.table)?, charge.key)))
+        .collect();
+    if claim.is_some() || !charges.is_empty() {
+        let hold = Hold {
+            active: Rc::clone(active),
+            route,
+            model,
+            asked,
+            charges,
+            taken: cost,
+            claim,
+            began_ns: at.now_ns,
+            seen: Seen::default(),
+        };
+        holds::keep(stream, hold);
+    }
+    Ok(Applied::Decided)
+}
+
+fn position(tables: &[Table], table: &Table) -> Option<usize> {
+    tables.iter().position(|one| std::ptr::eq(one, table))
+}
+
+/// `<model>/<version>`, as far as they are known.
+fn route_of(subject: &Subject<'_>) -> String {
+    let text = |value: Option<&[u8]>| String::from_utf8_lossy(value.unwrap_or_default()).into_owned();
+    format!("{}/{}", text(subject.model), text(subject.version))
+}
+
+/// The memory that the request needs, if that is a condition.
+fn claim(active: &Active, model: &CostModel, subject: &Subject<'_>, cost: Cost) -> Option<Claim> {
+    Some(Claim {
+        holder: active.vm,
+        bytes: model.bytes(cost)?,
+        priority: subject.priority,
+        tenant: Fingerprint::of(subject, &[KeyPart::Tenant], active.limits.seed).get(),
+    })
+}
+
+fn reserve(route: &str, model: &CostModel, claim: &Claim, at: Moment) -> Result<Option<Shortage>, HostError> {
+    let Some(terms) = model.terms() else {
+        return Ok(None);
+    };
+    let done = holds::change_memory(route, |memory| memory.reserve(claim, &terms, at.base_share, at.now_ns))?;
+    // Other threads won each time: then there is no telling what is left.
+    Ok(done.unwrap_or(Err(Shortage::Full)).err())
 }
 
 /// Takes all or none; gives what is in the way.
@@ -85,7 +200,7 @@ fn take<'p>(charges: &[Charge<'p>], at: Moment, counters: &Counters) -> Result<O
 }
 
 /// Envoy's shared data as the limiter's store.
-struct SharedData;
+pub(crate) struct SharedData;
 
 impl Store for SharedData {
     type Error = HostError;

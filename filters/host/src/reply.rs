@@ -1,6 +1,6 @@
 //! Answers given here instead of by a worker.
 
-use kilocard_policy::limit::Limited;
+use kilocard_policy::limit::refusal::{pushback_header, retry_after_header};
 use kilocard_policy::record::Record;
 use kilocard_policy::{Refusal, RequestView, details, headers};
 
@@ -25,7 +25,7 @@ pub(crate) fn refuse(
         json = details::refusal_json(refusal, record);
         (json.as_str(), (headers::CONTENT_TYPE, "application/json"))
     };
-    let quota = refusal.limited.as_deref().map_or_else(Vec::new, quota_headers);
+    let quota = quota_headers(refusal);
     let mut all = vec![(headers::REASON, reason), (headers::DECISION, line), form];
     all.extend(quota.iter().map(|(name, value)| (*name, value.as_str())));
     abi::send_local_response(&LocalResponse {
@@ -38,13 +38,16 @@ pub(crate) fn refuse(
 }
 
 /// What tells clients of either kind when to come back.
-fn quota_headers(limited: &Limited<'_>) -> Vec<(&'static str, String)> {
-    let mut all = vec![
-        (names::RATE_LIMIT_POLICY, limited.policy_header()),
-        (names::RATE_LIMIT, limited.header()),
-    ];
-    all.extend(limited.retry_after_header().map(|value| (names::RETRY_AFTER, value)));
-    all.extend(limited.pushback_header().map(|value| (names::RETRY_PUSHBACK, value)));
+fn quota_headers(refusal: &Refusal<'_>) -> Vec<(&'static str, String)> {
+    let mut all = Vec::new();
+    if let Some(limited) = &refusal.limited {
+        all.push((names::RATE_LIMIT_POLICY, limited.policy_header()));
+        all.push((names::RATE_LIMIT, limited.header()));
+    }
+    if let Some(wait) = refusal.retry_after {
+        all.push((names::RETRY_AFTER, retry_after_header(wait)));
+        all.push((names::RETRY_PUSHBACK, pushback_header(wait)));
+    }
     all
 }
 

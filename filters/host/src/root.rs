@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::hash::{BuildHasher, RandomState};
 use std::rc::Rc;
+use std::time::Duration;
 
 use kilocard_policy::config::{FilterConfig, Violation};
 use kilocard_policy::{Policy, Stages};
@@ -14,6 +15,7 @@ use crate::counters::Counters;
 use crate::limits::Limits;
 use crate::log_limit::LogLimit;
 use crate::stream::Stream;
+use crate::{sync, waiting};
 
 /// The root context of the module `name`, which runs `stages`. Without any stage it refuses every configuration.
 pub fn root(name: &'static str, stages: Stages) -> Box<dyn RootContext> {
@@ -30,8 +32,24 @@ pub(crate) struct Active {
     pub(crate) stages: Stages,
     pub(crate) counters: Counters,
     pub(crate) limits: Limits,
+    /// The cluster of the control plane, if there is a channel to it.
+    sync_cluster: Option<String>,
+    /// Random, of this VM and this configuration: what holds memory for its requests.
+    pub(crate) vm: u64,
     pub(crate) random: RefCell<fastrand::Rng>,
     pub(crate) log_limit: RefCell<LogLimit>,
+}
+
+impl Active {
+    /// For how long requests may wait for memory.
+    pub(crate) fn longest_wait(&self) -> Duration {
+        self.policy.longest_wait()
+    }
+
+    /// Whether anything is done that no request gives rise to.
+    fn ticks(&self) -> bool {
+        self.sync_cluster.is_some() || self.policy.admits_by_memory()
+    }
 }
 
 struct Root {
@@ -55,7 +73,9 @@ impl Root {
         let policy = Policy::of(&config).map_err(lines)?;
         let seed = seed();
         Ok(Active {
-            limits: Limits::new(seed).map_err(|error| vec![error.to_string()])?,
+            limits: Limits::new(seed, config.sync_cluster.is_some()).map_err(|error| vec![error.to_string()])?,
+            sync_cluster: config.sync_cluster.filter(|_| self.stages.contains(Stages::LIMITS)),
+            vm: seed,
             counters: Counters::define(&policy, self.stages),
             policy,
             stages: self.stages,
@@ -65,7 +85,13 @@ impl Root {
     }
 }
 
-impl Context for Root {}
+impl Context for Root {
+    fn on_grpc_call_response(&mut self, call: u32, status: u32, size: usize) {
+        if let Some(active) = &self.active {
+            sync::answered(call, status, size, (&active.policy, active.limits.seed()));
+        }
+    }
+}
 
 impl RootContext for Root {
     fn on_configure(&mut self, _size: usize) -> bool {
@@ -82,6 +108,12 @@ impl RootContext for Root {
                     Level::Info,
                     &format!("{}: revision {revision} in force, {models} models", self.name),
                 );
+                if active.ticks()
+                    && let Err(error) = abi::set_tick_period(waiting::TICK)
+                {
+                    abi::log(Level::Error, &format!("{}: {error}", self.name));
+                    return false;
+                }
                 self.active = Some(Rc::new(active));
                 true
             }
@@ -94,8 +126,18 @@ impl RootContext for Root {
         }
     }
 
-    fn create_http_context(&self, _context_id: u32) -> Option<Box<dyn HttpContext>> {
-        Some(Box::new(Stream::new(self.active.clone())))
+    fn on_tick(&mut self) {
+        let Some(active) = &self.active else { return };
+        if let Some(cluster) = &active.sync_cluster {
+            sync::tick(cluster, active.limits.seed(), active.vm);
+        }
+        if active.policy.admits_by_memory() {
+            waiting::tick(active);
+        }
+    }
+
+    fn create_http_context(&self, context_id: u32) -> Option<Box<dyn HttpContext>> {
+        Some(Box::new(Stream::new(context_id, self.active.clone())))
     }
 
     fn get_type(&self) -> Option<ContextType> {

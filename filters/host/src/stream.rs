@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use kilocard_policy::limit::estimate::Usage;
 use kilocard_policy::record::Record;
 use kilocard_policy::{Decision, RequestView, Route, Stages, Verdict, capture, headers};
 use proxy_wasm::traits::{Context, HttpContext};
@@ -10,19 +11,25 @@ use proxy_wasm::types::Action;
 use crate::abi::{self, HostError, Level};
 use crate::connection::Connection;
 use crate::header_map::{self, MalformedHeaderMap};
+use crate::limits::{self, Applied};
 use crate::root::Active;
-use crate::{names, reply, shadow};
+use crate::{holds, names, reply, shadow, waiting};
 
 /// Holds the policy that was in force when the request began.
 pub(crate) struct Stream {
+    id: u32,
     active: Option<Rc<Active>>,
     /// For a header of the response.
     record: Option<String>,
 }
 
 impl Stream {
-    pub(crate) fn new(active: Option<Rc<Active>>) -> Self {
-        Self { active, record: None }
+    pub(crate) fn new(id: u32, active: Option<Rc<Active>>) -> Self {
+        Self {
+            id,
+            active,
+            record: None,
+        }
     }
 }
 
@@ -35,7 +42,12 @@ impl HttpContext for Stream {
             reply::fail();
             return Action::Pause;
         };
-        match active.process() {
+        let may_wait = active.policy.admits_by_memory();
+        match active.process(self.id, may_wait) {
+            Ok(Done::Waits) => {
+                waiting::add(self.id, Rc::clone(active));
+                Action::Pause
+            }
             Ok(Done::Forwarded(record)) => {
                 self.record = record.filter(|_| active.policy.shows_record());
                 Action::Continue
@@ -46,33 +58,65 @@ impl HttpContext for Stream {
     }
 
     fn on_http_response_headers(&mut self, _count: usize, _end_of_stream: bool) -> Action {
-        if let Some(record) = &self.record {
+        let waited = waiting::take_record(self.id);
+        if let Some(record) = self.record.as_ref().or(waited.as_ref()) {
             // The request was served; that the client is not told how is no reason to take the answer away.
             let _ = abi::set_response_header(headers::DECISION, record);
         }
         Action::Continue
     }
+
+    fn on_http_request_body(&mut self, size: usize, _end_of_stream: bool) -> Action {
+        holds::sent(self.id, size);
+        Action::Continue
+    }
+
+    fn on_http_response_body(&mut self, size: usize, _end_of_stream: bool) -> Action {
+        if size > 0 {
+            holds::received(self.id);
+        }
+        Action::Continue
+    }
+
+    fn on_http_response_trailers(&mut self, _count: usize) -> Action {
+        if holds::has(self.id) {
+            // A worker that says nothing is one that counts nothing.
+            let usage = abi::response_trailer(headers::USAGE).ok().flatten();
+            if let Some(usage) = usage {
+                holds::used(self.id, Usage::parse(&usage));
+            }
+        }
+        Action::Continue
+    }
+
+    fn on_log(&mut self) {
+        waiting::forget(self.id);
+        holds::end(self.id);
+    }
 }
 
 /// What became of a request.
-enum Done {
+pub(crate) enum Done {
     /// It goes on; with its record, if something was decided about it.
     Forwarded(Option<String>),
     Answered,
+    /// It is to wait for memory; nothing has been done yet.
+    Waits,
 }
 
 impl Active {
     /// Decides, and does what was decided.
-    fn process(&self) -> Result<Done, String> {
+    pub(crate) fn process(self: &Rc<Self>, stream: u32, may_wait: bool) -> Result<Done, String> {
         let map = abi::request_headers().map_err(|error| HostError::to_string(&error))?;
         let pairs = header_map::read(&map).map_err(|error| MalformedHeaderMap::to_string(&error))?;
         let request = RequestView::new(&pairs).from_peer(&Connection);
         let random = self.random.borrow_mut().u64(..);
         let mut decision = self.policy.decide_stages(self.stages, &request, random);
         if self.stages.contains(Stages::LIMITS) {
-            self.limits
-                .apply(&self.policy, &request, &mut decision, &self.counters)
-                .map_err(|error| HostError::to_string(&error))?;
+            let applied = limits::apply(self, &request, &mut decision, (stream, may_wait));
+            if applied.map_err(|error| HostError::to_string(&error))? == Applied::Waits {
+                return Ok(Done::Waits);
+            }
         }
         let done = self
             .act(&decision, &request)
@@ -141,7 +185,7 @@ impl Active {
 
     /// A host call failed. Where validation runs, the request ends here. Where it has run before, the request goes to the
     /// stable version, if there can be no doubt which one that is.
-    fn fail(&self, failure: &str) -> Action {
+    pub(crate) fn fail(&self, failure: &str) -> Action {
         self.counters.count_host_error();
         self.log(Level::Error, &format!("a request failed: {failure}"));
         if self.stages.contains(Stages::ROUTING)

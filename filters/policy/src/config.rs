@@ -8,6 +8,7 @@
 //! Writing is `serde`: a document serialises to its canonical JSON, all defaults spelled out, so that a later change of
 //! a default never changes the meaning of what is already stored.
 
+mod admission_policy;
 mod cohorts;
 mod document;
 mod filter;
@@ -32,6 +33,7 @@ mod weight;
 mod weight_policy;
 mod word;
 
+pub use admission_policy::{AdmissionPolicy, MemoryCost, TokenCost};
 pub use cohorts::{BucketRange, BucketRanges, Cohorts, NotRanges};
 pub use document::{Document, Kind, Spec, UnknownKind, parse, parse_bytes};
 pub use filter::{FilterConfig, MeshState};

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
@@ -176,6 +177,9 @@ pub struct Refusal<'p> {
     pub violations: Vec<Finding<'p>>,
     /// How far routing had come.
     pub reached: Reached<'p>,
+    /// After how long it is worth trying again, where that can be said.
+    #[serde(skip)]
+    pub retry_after: Option<Duration>,
     /// The limit that was met, if that is why.
     #[serde(skip)]
     pub limited: Option<Box<Limited<'p>>>,
@@ -208,6 +212,7 @@ impl<'p> Refusal<'p> {
             message: finding.message.clone(),
             violations: vec![finding],
             reached: Reached::default(),
+            retry_after: None,
             limited: None,
         }
     }
@@ -379,6 +384,10 @@ pub enum RefusalReason {
     RateLimited,
     /// It asks for more than a limit of a RateLimitPolicy can ever give.
     CostAboveBurst,
+    /// No worker of the version has GPU memory to spare for it.
+    MemoryExhausted,
+    /// It needs more GPU memory than all workers of the version have.
+    CostAboveMemory,
 }
 
 impl RefusalReason {
@@ -424,6 +433,8 @@ impl RefusalReason {
         Self::VersionNotReady,
         Self::RateLimited,
         Self::CostAboveBurst,
+        Self::MemoryExhausted,
+        Self::CostAboveMemory,
     ];
 
     /// The reason with that label.
@@ -444,6 +455,8 @@ impl RefusalReason {
                 | Self::VersionNotReady
                 | Self::RateLimited
                 | Self::CostAboveBurst
+                | Self::MemoryExhausted
+                | Self::CostAboveMemory
         )
     }
 
@@ -490,6 +503,8 @@ impl RefusalReason {
             Self::VersionNotReady => "VERSION_NOT_READY",
             Self::RateLimited => "RATE_LIMITED",
             Self::CostAboveBurst => "COST_ABOVE_BURST",
+            Self::MemoryExhausted => "MEMORY_EXHAUSTED",
+            Self::CostAboveMemory => "COST_ABOVE_MEMORY",
         }
     }
 }

@@ -147,7 +147,7 @@ fn status(refusal: &Refusal<'_>, record: &Record<'_>, shown: usize) -> Status {
         reason: finding.reason.label().to_owned(),
     };
     let mut details = match &refusal.limited {
-        Some(limited) => quota_details(limited, refusal),
+        Some(limited) => vec![quota_failure(limited, refusal)],
         None => vec![any(&BadRequest {
             field_violations: refusal.violations.iter().take(shown).map(violation).collect(),
         })],
@@ -157,6 +157,10 @@ fn status(refusal: &Refusal<'_>, record: &Record<'_>, shown: usize) -> Status {
         domain: DOMAIN.to_owned(),
         metadata: record.to_metadata(),
     };
+    let retry = refusal.retry_after.map(|wait| RetryInfo {
+        retry_delay: prost_types::Duration::try_from(wait).ok(),
+    });
+    details.extend(retry.as_ref().map(any));
     details.push(any(&info));
     Status {
         // Codes are below 17.
@@ -166,7 +170,7 @@ fn status(refusal: &Refusal<'_>, record: &Record<'_>, shown: usize) -> Status {
     }
 }
 
-fn quota_details(limited: &Limited<'_>, refusal: &Refusal<'_>) -> Vec<prost_types::Any> {
+fn quota_failure(limited: &Limited<'_>, refusal: &Refusal<'_>) -> prost_types::Any {
     let owned = |(name, value): (Cow<'_, str>, Cow<'_, str>)| (name.into_owned(), value.into_owned());
     let failure = QuotaFailure {
         violations: vec![QuotaViolation {
@@ -178,12 +182,7 @@ fn quota_details(limited: &Limited<'_>, refusal: &Refusal<'_>) -> Vec<prost_type
             quota_value: i64::try_from(limited.limit.rate).unwrap_or(i64::MAX),
         }],
     };
-    let retry = limited.retry_after.map(|wait| RetryInfo {
-        retry_delay: prost_types::Duration::try_from(wait).ok(),
-    });
-    let mut details = vec![any(&failure)];
-    details.extend(retry.as_ref().map(any));
-    details
+    any(&failure)
 }
 
 fn any<M: Message + Name>(message: &M) -> prost_types::Any {
@@ -213,9 +212,12 @@ pub fn refusal_json(refusal: &Refusal<'_>, record: &Record<'_>) -> String {
     if let (Some(limited), Some(error)) = (&refusal.limited, body.get_mut("error").and_then(Value::as_object_mut)) {
         let quota = json!({"policy": limited.policy, "limit": limited.limit, "key": limited.key, "remaining": limited.remaining});
         error.insert("quota".to_owned(), quota);
-        if let Some(wait) = limited.retry_after {
-            error.insert("retry_after_ms".to_owned(), json!(wait.as_millis()));
-        }
+    }
+    if let (Some(wait), Some(error)) = (
+        refusal.retry_after,
+        body.get_mut("error").and_then(Value::as_object_mut),
+    ) {
+        error.insert("retry_after_ms".to_owned(), json!(wait.as_millis()));
     }
     body.to_string()
 }

@@ -32,6 +32,10 @@ pub const X_REQUEST_ID: &str = "x-request-id";
 pub const X_PRIORITY: &str = "x-priority";
 /// Which service level the client has bought.
 pub const X_SLA: &str = "x-sla";
+/// How many tokens the prompt has, where the client has counted them.
+pub const X_PROMPT_TOKENS: &str = "x-prompt-tokens";
+/// How many tokens the answer may have at most.
+pub const X_MAX_TOKENS: &str = "x-max-tokens";
 /// The HTTP/2 pseudo-header of the method.
 pub const METHOD: &str = ":method";
 /// The HTTP/2 pseudo-header of the path.
@@ -58,6 +62,8 @@ pub const SHADOW: &str = "x-kilocard-shadow";
 pub const TAG: &str = "x-kilocard-tag";
 /// Set by the filter on responses: the [record](crate::record::Record) of the decision.
 pub const DECISION: &str = "x-kilocard-decision";
+/// Set by the worker in trailers: what the request has used, see [`Usage`](crate::limit::estimate::Usage).
+pub const USAGE: &str = "x-kilocard-usage";
 /// Picks the endpoint itself, past all balancing (Gateway API Inference Extension, "Endpoint Picker Protocol").
 const DESTINATION_ENDPOINT: &[u8] = b"x-gateway-destination-endpoint";
 /// Kilocard's own headers begin with this.

@@ -4,19 +4,28 @@
 //! - [`key`]: whose limit it is. [`set`]: how the state of some keys lies in one value of the store.
 //! - [`charges`]: which limits a request takes from.
 //! - [`table`]: a policy, compiled. [`limiter`]: several limits at once, all or none, by compare-and-swap.
+//! - [`demand`]: what is asked of the limits that proxies share.
+//! - [`estimate`]: what a request will take, and has taken.
+//! - [`memory`]: GPU memory, reserved and given back. [`learned`]: what requests turn out to need.
 //! - [`refusal`]: what the client is told.
 
 pub mod charges;
+pub mod demand;
+pub mod estimate;
 pub mod gcra;
 pub mod key;
+pub mod learned;
 pub mod limiter;
+pub mod memory;
 pub mod refusal;
 pub mod set;
 pub mod table;
 
 pub use charges::Charges;
+pub use demand::Demands;
+pub use estimate::CostModel;
 pub use gcra::Denied;
 pub use key::{Fingerprint, Subject};
-pub use limiter::{Charge, Moment, Obstacle, Outcome, Settlement, Store, admit, settle};
+pub use limiter::{Charge, Moment, Obstacle, Outcome, Settlement, Store, admit, grant, settle};
 pub use refusal::Limited;
 pub use table::{Cost, Table};

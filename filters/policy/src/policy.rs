@@ -1,12 +1,14 @@
 //! Documents compiled together: immutable, and cheap to ask.
 
+use std::collections::HashMap;
 use std::ops::BitOr;
+use std::time::Duration;
 
 use crate::caller::CallerGroups;
 use crate::config::{Capture, DecisionRecord, Document, FilterConfig, HeaderLimits, MeshState, Violation};
 use crate::decision::{Decision, Verdict};
 use crate::gpu::Class;
-use crate::limit::Table;
+use crate::limit::{CostModel, Table};
 use crate::request::RequestView;
 use crate::routing;
 use crate::validation::{Checked, Outcome, Validation};
@@ -73,6 +75,8 @@ pub struct Policy {
     decision_record: DecisionRecord,
     capture: Option<Capture>,
     rate_limits: Vec<Table>,
+    /// By model.
+    cost_models: HashMap<String, CostModel>,
 }
 
 impl Policy {
@@ -136,6 +140,11 @@ impl Policy {
             gpu_classes,
             decision_record: together.decision_record.get().cloned().unwrap_or_default(),
             capture: together.capture.get().cloned(),
+            cost_models: together
+                .admissions
+                .iter()
+                .map(|(model, (_, policy))| ((*model).to_owned(), CostModel::new(policy)))
+                .collect(),
             rate_limits: together
                 .rate_limits
                 .iter()
@@ -218,6 +227,25 @@ impl Policy {
     /// if there are more rules than labels.
     pub fn rule_labels(&self) -> &[String] {
         self.validation.rule_labels()
+    }
+
+    /// What requests of a model cost: as its AdmissionPolicy says, or by the defaults.
+    pub fn cost_model(&self, model: Option<&[u8]>) -> CostModel {
+        let model = model.and_then(|model| std::str::from_utf8(model).ok());
+        model
+            .and_then(|model| self.cost_models.get(model))
+            .copied()
+            .unwrap_or_default()
+    }
+
+    /// Whether memory is a condition for any model.
+    pub fn admits_by_memory(&self) -> bool {
+        self.cost_models.values().any(|model| model.terms().is_some())
+    }
+
+    /// For how long a request waits for memory where it waits longest.
+    pub fn longest_wait(&self) -> Duration {
+        self.cost_models.values().map(CostModel::wait).max().unwrap_or_default()
     }
 
     /// The RateLimitPolicies, in the order of documents.

@@ -39,7 +39,11 @@ pub struct ControlPlane {
 }
 
 impl ControlPlane {
-    pub(super) async fn start(install: &Install, dir: &Path, etcd: &str) -> Result<Self> {
+    /// One whose source is the etcd at this endpoint; it is ready.
+    ///
+    /// # Errors
+    /// If it does not start, or does not get ready.
+    pub async fn start(install: &Install, dir: &Path, etcd: &str) -> Result<Self> {
         let mut control_plane = Self::new(install, dir, "control-plane", &["--etcd", etcd])?;
         control_plane.launch().await?;
         control_plane.await_ready().await?;

@@ -75,7 +75,7 @@ async fn a_grpc_client_hears_which_limit_it_met_and_when_to_come_back() -> Resul
 
 #[tokio::test]
 async fn another_client_gets_429_with_the_headers_of_http() -> Result<()> {
-    let http = json!({"api_version": "kilocard/v1", "kind": "ValidationPolicy", "metadata": {"name": "http"}, "spec": {"protocols": {"http": "validate"}}});
+    let http = json!({"api_version": "kilocard/v1", "kind": "ValidationPolicy", "metadata": {"name": "http"}, "spec": {"protocols": {"http": "route"}}});
     let limit = json!({"limits": [{"unit": "requests", "rate": 1, "per": "minute", "burst": 1}]});
     let mesh = start(&[http, rate_limits("all", &limit)]).await?;
     let get = async || {

@@ -10,7 +10,7 @@ use serde_json::json;
 /// Whether a request with these headers is let through.
 async fn passes(scene: &Scene, headers: &[(&str, &[u8])]) -> Result<bool> {
     let reply = raw::call(scene.envoy.address(), "ServerReady", headers, &ServerReadyRequest {}).await?;
-    Ok(reply.grpc_status.is_none() && reply.http_status == 200)
+    Ok(reply.grpc_status == Some(12))
 }
 
 #[tokio::test]

@@ -4,3 +4,4 @@ mod answers;
 mod keys;
 mod law;
 mod scene;
+mod shares;

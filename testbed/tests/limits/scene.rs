@@ -6,9 +6,10 @@ use kilocard_testbed::harness::static_envoy::config::{self, Plugin};
 use kilocard_testbed::install::Install;
 use kilocard_testbed::open_loop::Ask;
 use serde_json::{Value, json};
+use std::net::SocketAddr;
 
-/// What the open loop says of a request that was let through: Envoy's own answer has no gRPC status.
-pub(crate) const ADMITTED: &str = "none: HTTP 200 OK";
+/// What the open loop says of a request that was let through: Envoy's own answer to it is a 404, to gRPC `UNIMPLEMENTED`.
+pub(crate) const ADMITTED: &str = "12";
 /// `RESOURCE_EXHAUSTED`.
 pub(crate) const REFUSED: &str = "8";
 
@@ -20,17 +21,28 @@ pub(crate) struct Scene {
 impl Scene {
     /// The rate-limit module alone, with these policies, in an Envoy of so many worker threads.
     pub(crate) async fn start(threads: u32, documents: &[Value]) -> Result<Self> {
+        Self::of(threads, &rate_limit(documents), &[]).await
+    }
+
+    /// One of two worker threads with a channel to this control plane.
+    pub(crate) async fn synced(control_plane: SocketAddr, documents: &[Value]) -> Result<Self> {
+        let mut plugin = rate_limit(documents);
+        plugin.configuration["sync_cluster"] = json!("control-plane");
+        Self::of(2, &plugin, &[config::cluster("control-plane", control_plane)]).await
+    }
+
+    async fn of(threads: u32, plugin: &Plugin, clusters: &[Value]) -> Result<Self> {
         let install = Install::locate()?;
         let dir = tempfile::tempdir()?;
-        let plugin = Plugin::new("rate-limit", "kilocard_rate_limit", &json!(documents));
-        let bootstrap = config::bootstrap(
-            vec![plugin.filter(&install)],
-            &[config::answer(200, "let through")],
-            &[],
-        );
+        let routes = [config::answer(404, "let through")];
+        let bootstrap = config::bootstrap(vec![plugin.filter(&install)], &routes, clusters);
         let envoy = StaticEnvoy::with_threads(&install, dir.path(), ("envoy", threads), &bootstrap).await?;
         Ok(Self { envoy, _dir: dir })
     }
+}
+
+fn rate_limit(documents: &[Value]) -> Plugin {
+    Plugin::new("rate-limit", "kilocard_rate_limit", &json!(documents))
 }
 
 /// A RateLimitPolicy.

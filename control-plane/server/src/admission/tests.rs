@@ -273,6 +273,7 @@ fn a_configuration_at_its_longest_still_fits_when_every_version_is_unready() {
         saturated: Vec::new(),
     };
     let config = FilterConfig {
+        sync_cluster: None,
         revision: "0".repeat(32),
         documents,
         state,

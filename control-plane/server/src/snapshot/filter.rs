@@ -1,6 +1,7 @@
 //! ECDS: the wasm filter that decides each request, with the policies in force as its configuration.
 
 use crate::model::Policies;
+use crate::snapshot::BuildOptions;
 use crate::snapshot::wire::millis;
 use envoy_types::pb::envoy::config::core::v3::{
     AsyncDataSource, BackoffStrategy, DataSource, TypedExtensionConfig, async_data_source, data_source,
@@ -10,7 +11,7 @@ use envoy_types::pb::envoy::extensions::wasm::v3::plugin_config::Vm;
 use envoy_types::pb::envoy::extensions::wasm::v3::{FailurePolicy, PluginConfig, ReloadConfig, VmConfig};
 use envoy_types::pb::google::protobuf::{Any, StringValue};
 use envoy_types::util::pack_any;
-use kilocard_policy::config::{Document, FilterConfig, MeshState};
+use kilocard_policy::config::{Document, FilterConfig, LimitScope, MeshState, Spec};
 use kilocard_xds::snapshot::{Resource, Version};
 use prost::Message;
 use std::path::{Path, PathBuf};
@@ -88,7 +89,8 @@ impl FilterModule {
 }
 
 /// The filter with the policies in force.
-pub fn build(policies: &Policies, state: &MeshState, module: &FilterModule) -> Resource {
+pub fn build(policies: &Policies, state: &MeshState, options: &BuildOptions) -> Resource {
+    let module = &options.filter;
     let code = DataSource {
         specifier: Some(module.code.clone()),
         ..DataSource::default()
@@ -105,7 +107,7 @@ pub fn build(policies: &Policies, state: &MeshState, module: &FilterModule) -> R
         name: NAME.to_owned(),
         root_id: NAME.to_owned(),
         vm: Some(Vm::VmConfig(vm)),
-        configuration: Some(any_string(configuration(policies, state))),
+        configuration: Some(any_string(configuration(policies, state, &options.sync_cluster))),
         // A trap costs one request; the next one finds a new VM. The default would refuse everything from then on.
         failure_policy: FailurePolicy::FailReload.into(),
         reload_config: Some(ReloadConfig {
@@ -126,7 +128,7 @@ pub fn build(policies: &Policies, state: &MeshState, module: &FilterModule) -> R
 /// The policies as the filter parses them. Their revision is a content hash: documents that are rewritten without a
 /// change are no reason to configure a filter anew. The state of the versions is no part of it: it changes without anybody
 /// having changed a policy.
-fn configuration(policies: &Policies, state: &MeshState) -> String {
+fn configuration(policies: &Policies, state: &MeshState, sync_cluster: &str) -> String {
     let documents: Vec<Document> = policies
         .values()
         .filter(|policy| policy.document.kind().is_for_filters())
@@ -134,11 +136,22 @@ fn configuration(policies: &Policies, state: &MeshState) -> String {
         .collect();
     let revision = Version::of(json(&documents).as_bytes()).to_string();
     let state = state.clone();
+    let is_synced = documents.iter().any(needs_channel);
     json(&FilterConfig {
+        sync_cluster: is_synced.then(|| sync_cluster.to_owned()),
         revision,
         documents,
         state,
     })
+}
+
+/// Whether filters need the control plane to enforce it.
+fn needs_channel(document: &Document) -> bool {
+    match document.spec() {
+        Spec::RateLimit(limits) => limits.scope == LimitScope::Mesh,
+        Spec::Admission(admission) => admission.memory.is_some(),
+        _ => false,
+    }
 }
 
 /// Policy documents hold strings, numbers and lists: encoding them cannot fail. Were it to, the filter would refuse what

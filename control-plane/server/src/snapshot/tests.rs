@@ -141,6 +141,7 @@ pub(crate) fn options() -> BuildOptions {
         filter,
         runtime_ttl: None,
         access_log: true,
+        sync_cluster: "control-plane".to_owned(),
     }
 }
 

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
+use super::admission_policy::{self, AdmissionPolicy};
 use super::limits::MAX_DOCUMENT_BYTES;
 use super::mesh_policy::{self, MeshPolicy};
 use super::name;
@@ -72,6 +73,8 @@ pub enum Kind {
     WeightPolicy,
     /// How much may be asked for.
     RateLimitPolicy,
+    /// What requests of a model cost.
+    AdmissionPolicy,
 }
 
 impl Kind {
@@ -83,6 +86,7 @@ impl Kind {
         Self::PoolPolicy,
         Self::WeightPolicy,
         Self::RateLimitPolicy,
+        Self::AdmissionPolicy,
     ];
 
     /// As written in `kind:`.
@@ -94,6 +98,7 @@ impl Kind {
             Self::PoolPolicy => "PoolPolicy",
             Self::WeightPolicy => "WeightPolicy",
             Self::RateLimitPolicy => "RateLimitPolicy",
+            Self::AdmissionPolicy => "AdmissionPolicy",
         }
     }
 
@@ -104,7 +109,8 @@ impl Kind {
             | Self::ValidationPolicy
             | Self::MeshPolicy
             | Self::PoolPolicy
-            | Self::RateLimitPolicy => true,
+            | Self::RateLimitPolicy
+            | Self::AdmissionPolicy => true,
             Self::WeightPolicy => false,
         }
     }
@@ -164,6 +170,8 @@ pub enum Spec {
     Weights(WeightPolicy),
     /// Of `kind: RateLimitPolicy`.
     RateLimit(RateLimitPolicy),
+    /// Of `kind: AdmissionPolicy`.
+    Admission(AdmissionPolicy),
 }
 
 /// Reads a document from JSON text.
@@ -213,6 +221,7 @@ fn read(json: &Value, out: &mut Violations) -> Option<Document> {
         Kind::PoolPolicy => pool_policy::read(&spec?, name.as_deref(), out).map(Spec::Pool),
         Kind::WeightPolicy => weight_policy::read(&spec?, out).map(Spec::Weights),
         Kind::RateLimitPolicy => rate_limit_policy::read(&spec?, out).map(Spec::RateLimit),
+        Kind::AdmissionPolicy => admission_policy::read(&spec?, out).map(Spec::Admission),
     };
     Some(Document {
         api_version: api_version?,

@@ -20,6 +20,10 @@ pub struct FilterConfig {
     /// What the control plane knows about the workers.
     #[serde(skip_serializing_if = "MeshState::is_empty")]
     pub state: MeshState,
+    /// The name, in Envoy's configuration, of the cluster of the control plane; without it, each proxy has the limits of the
+    /// whole mesh for itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sync_cluster: Option<String>,
 }
 
 /// Which versions cannot take traffic now. Both lists hold route keys, `<model>/<version>`, sorted and each once.
@@ -65,7 +69,7 @@ impl FilterConfig {
 }
 
 fn read(json: &Value, out: &mut Violations) -> Option<FilterConfig> {
-    let root = Node::root(json).object(&["revision", "documents", "state"], out)?;
+    let root = Node::root(json).object(&["revision", "documents", "state", "sync_cluster"], out)?;
     let revision = root
         .required("revision", out)
         .and_then(|node| name::text(&node, 0..=MAX_REVISION_BYTES, out));
@@ -73,10 +77,14 @@ fn read(json: &Value, out: &mut Violations) -> Option<FilterConfig> {
         .required("documents", out)
         .and_then(|node| read_documents(&node, out));
     let state = root.or_default("state", out, read_state);
+    let sync_cluster = root.maybe("sync_cluster", out, |node, out| {
+        name::text(node, 1..=MAX_REVISION_BYTES, out)
+    });
     Some(FilterConfig {
         revision: revision?,
         documents: documents?,
         state: state?,
+        sync_cluster: sync_cluster?,
     })
 }
 

@@ -66,6 +66,16 @@ pub(crate) const MAX_RATE_LIMITS: usize = 64;
 pub(super) const MAX_LIMITS: usize = 3;
 /// What `max_keys` of a RateLimitPolicy may be. A key takes 80 to 144 bytes in each proxy.
 pub(super) const MAX_KEYS: RangeInclusive<u32> = 1..=1_000_000;
+/// What `request_bytes_per_token` and `tokens_per_message` of an AdmissionPolicy may be.
+pub(super) const TOKENS_EACH: RangeInclusive<u32> = 1..=4096;
+/// What `watermark_percent` of an AdmissionPolicy may be.
+pub(super) const WATERMARK_PERCENT: RangeInclusive<u32> = 0..=50;
+/// What the margins of an AdmissionPolicy may be.
+pub(super) const MARGIN_PERCENT: RangeInclusive<u32> = 0..=90;
+/// What `stale_ms` of an AdmissionPolicy may be: workers report about once a second.
+pub(super) const STALE_MS: RangeInclusive<u32> = 200..=5000;
+/// What `wait_ms` of an AdmissionPolicy may be. The real queue is the worker's.
+pub(super) const ADMISSION_WAIT_MS: RangeInclusive<u32> = 0..=200;
 /// What the limits of a pool may be.
 pub(super) const POOL_LIMIT: RangeInclusive<u32> = 1..=1_000_000;
 /// What `retry_percent` of a pool may be.

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::fixtures::{default_routing, document, routing};
 
+mod admission;
 mod canonical;
 mod cohorts;
 mod many;
@@ -126,7 +127,7 @@ fn an_unknown_kind_names_the_kinds_there_are() {
         violations(&document),
         [
             "kind: `RateLimit` is not a kind; the kinds are RoutingPolicy, ValidationPolicy, MeshPolicy, PoolPolicy, \
-             WeightPolicy, RateLimitPolicy"
+             WeightPolicy, RateLimitPolicy, AdmissionPolicy"
         ]
     );
     assert!(Kind::ALL.iter().all(|kind| kind.as_str().parse() == Ok(*kind)));
@@ -355,6 +356,7 @@ fn a_hostile_field_name_is_escaped_and_cut() {
 #[test]
 fn a_filter_configuration_survives_the_journey() {
     let config = FilterConfig {
+        sync_cluster: Some("control-plane".to_owned()),
         revision: "etcd-42".to_owned(),
         documents: vec![document(&default_routing("m", &[("v1", 99.5), ("v2", 0.5)]))],
         state: MeshState {
@@ -378,7 +380,7 @@ fn a_filter_configuration_reports_every_document_by_its_index() {
     assert_eq!(found.len(), 4, "{found:?}");
     assert_eq!(
         found[0],
-        "more: unknown field; the fields here are revision, documents, state"
+        "more: unknown field; the fields here are revision, documents, state, sync_cluster"
     );
     assert_eq!(found[1], "revision: must be a string, found a number");
     assert!(found[2].starts_with("documents[1].spec.model: `M` is not a name"));

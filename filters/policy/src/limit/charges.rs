@@ -1,10 +1,12 @@
 //! Which limits a request takes from.
 
+use super::estimate::{self, Asked};
 use super::key::{Fingerprint, Subject};
 use super::limiter::Charge;
 use super::table::{Cost, Table};
 use crate::config::Priority;
 use crate::decision::{Decision, Reached, Verdict};
+use crate::headers;
 use crate::request::{RequestView, without_query};
 
 impl<'a> Subject<'a> {
@@ -41,6 +43,21 @@ impl<'a> Subject<'a> {
             .map_or((model, version), |(model, version)| (Some(model), Some(version)));
         subject.priority = priority.and_then(Priority::from_header).unwrap_or_default();
         subject
+    }
+}
+
+impl Asked {
+    /// What the client says of its size. What is no number counts as not said.
+    pub fn of(request: &RequestView<'_>) -> Self {
+        let first = |wanted: &str| {
+            let mut all = request.headers().iter();
+            let found = all.find(|(name, _)| *name == wanted.as_bytes());
+            found.and_then(|(_, value)| estimate::number(value))
+        };
+        Self {
+            prompt_tokens: first(headers::X_PROMPT_TOKENS),
+            max_tokens: first(headers::X_MAX_TOKENS),
+        }
     }
 }
 

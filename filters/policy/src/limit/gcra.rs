@@ -12,6 +12,8 @@ const FRACTION_BITS: u32 = 32;
 pub const WHOLE: u32 = 1_000_000;
 /// How far a debt may reach: a stream that ran over what was reserved for it must not shut its key's door for good.
 const LONGEST_DEBT_NS: u64 = 24 * 3600 * 1_000_000_000;
+/// In about such a time the control plane has given a proxy a share that had none.
+const SHARES_MOVE_NS: u64 = 1_000_000_000;
 
 /// Theoretical arrival time: when the bucket will be full again. 0 for one that was never used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -91,6 +93,11 @@ impl Gcra {
         }
     }
 
+    /// Nanoseconds of the whole limit that so many cells take.
+    pub fn time_of(self, cost: u64) -> u64 {
+        whole_ns(self.interval.saturating_mul(u128::from(cost)))
+    }
+
     /// Cells that may go at once.
     pub fn burst(self) -> u64 {
         self.burst
@@ -120,15 +127,19 @@ impl Share {
         let ahead = tat.ahead_of(now_ns);
         let time = self.interval.saturating_mul(u128::from(cost));
         let after = ahead.saturating_add(time);
-        // A rate or a share of nothing: no time is long enough.
+        // A rate or a share of nothing: no time is long enough, and what helps is another share.
         let is_never = time == u128::MAX;
         if !is_never && (after <= self.tolerance || ahead == 0) {
             return Ok(Tat(Tat::at_ns(now_ns).0.saturating_add(after)));
         }
         // A full bucket is enough for whatever can pass at all; before that, less may do.
         let room = after.saturating_sub(self.tolerance);
-        let wait = if is_never { u128::MAX } else { ahead.min(room) };
-        Err(Denied::For(whole_ns(wait)))
+        let wait = if is_never {
+            SHARES_MOVE_NS
+        } else {
+            whole_ns(ahead.min(room))
+        };
+        Err(Denied::For(wait))
     }
 
     /// Gives cells back that were taken and not used. No more comes back than to a full bucket.

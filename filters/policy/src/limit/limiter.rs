@@ -11,7 +11,7 @@ use super::gcra::{Denied, Share, Tat, WHOLE};
 use super::key::Fingerprint;
 use super::set::{Lease, Place, Set};
 use super::table::{Cost, Quota, Table};
-use crate::config::{LimitScope, LimitUnit};
+use crate::config::LimitScope;
 
 /// How often a swap is tried: other threads must have won each time. Then the request is refused: the limit holds.
 const TRIES: usize = 32;
@@ -132,7 +132,7 @@ impl Opened {
         };
         let share = match table.scope() {
             LimitScope::Proxy => WHOLE,
-            LimitScope::Mesh => entry.lease(at.now_ns).map_or(at.base_share, |lease| lease.share),
+            LimitScope::Mesh => entry.lease().share_at(at.now_ns, at.base_share),
         };
         let states: Vec<_> = entry.tats().collect();
         for (limit, (quota, tat)) in table.limits().iter().zip(states).enumerate() {
@@ -229,8 +229,6 @@ fn commit<'p, S: Store>(
 /// How what was taken differs from what was used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Settlement {
-    /// Requests to give back; one at most.
-    pub requests: u64,
     /// To give back.
     pub unused: Cost,
     /// Used, and not taken before.
@@ -241,7 +239,6 @@ impl Settlement {
     /// Gives all back.
     pub fn refund(cost: Cost) -> Self {
         Self {
-            requests: 1,
             unused: cost,
             overrun: Cost::default(),
         }
@@ -250,11 +247,11 @@ impl Settlement {
     /// Of a request that is being served, or was.
     pub fn between(taken: Cost, used: Cost) -> Self {
         let difference = |one: Cost, other: Cost| Cost {
+            requests: one.requests.saturating_sub(other.requests),
             tokens: one.tokens.saturating_sub(other.tokens),
             gpu_ms: one.gpu_ms.saturating_sub(other.gpu_ms),
         };
         Self {
-            requests: 0,
             unused: difference(taken, used),
             overrun: difference(used, taken),
         }
@@ -275,10 +272,8 @@ pub fn settle<S: Store>(store: &S, charge: &Charge<'_>, settlement: Settlement, 
     for _ in 0..TRIES {
         let mut opened = Opened::read(store, charge, at.now_ns)?;
         let settled = opened.update(charge.table, at, |_, quota, mine, tat| {
-            let (back, more) = match quota.limit.unit {
-                LimitUnit::Requests => (settlement.requests, 0),
-                unit => (settlement.unused.of(unit), settlement.overrun.of(unit)),
-            };
+            let unit = quota.limit.unit;
+            let (back, more) = (settlement.unused.of(unit), settlement.overrun.of(unit));
             let tat = mine.refund(tat, at.now_ns, back);
             Ok::<_, Infallible>(if more == 0 {
                 tat

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::gcra::Denied;
 use super::key::{self, Subject};
 use super::limiter::Obstacle;
+use super::memory::Shortage;
 use crate::config::{LimitUnit, RateLimit};
 use crate::decision::{Finding, GrpcStatus, Reached, Refusal, RefusalReason};
 
@@ -90,6 +91,7 @@ impl<'p> Limited<'p> {
         };
         let mut refusal = Refusal::new(status, self.reason(), &self.label(), self.message());
         refusal.reached = reached;
+        refusal.retry_after = self.retry_after;
         refusal.limited = Some(Box::new(self));
         refusal
     }
@@ -113,22 +115,64 @@ impl<'p> Limited<'p> {
         format!("{:?};r={};t={seconds}", self.label(), self.remaining)
     }
 
-    /// The value of `Retry-After` (RFC 9110, section 10.2.3): whole seconds.
-    pub fn retry_after_header(&self) -> Option<String> {
-        let wait = self.retry_after?;
-        Some(wait.as_millis().div_ceil(1000).max(1).to_string())
-    }
-
-    /// The value of `grpc-retry-pushback-ms` (gRPC proposal A6, "Pushback").
-    pub fn pushback_header(&self) -> Option<String> {
-        Some(millis(self.retry_after?).to_string())
-    }
-
     /// What tells this quota's keys apart, as names and values.
     pub fn dimensions(&self) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
         let parts = self.key.split(',').filter_map(|part| part.split_once('='));
         parts.map(|(name, value)| (name.into(), value.into()))
     }
+}
+
+/// The value of `Retry-After` (RFC 9110, section 10.2.3): whole seconds.
+pub fn retry_after_header(wait: Duration) -> String {
+    wait.as_millis().div_ceil(1000).max(1).to_string()
+}
+
+/// The value of `grpc-retry-pushback-ms` (gRPC proposal A6, "Pushback").
+pub fn pushback_header(wait: Duration) -> String {
+    millis(wait).to_string()
+}
+
+/// In about such a time a worker has reported anew, and some of what runs has ended.
+const MEMORY_RETURNS: Duration = Duration::from_millis(500);
+
+/// Refuses a request for which there is no GPU memory.
+pub fn of_memory<'p>(shortage: Shortage, bytes: u64, reached: Reached<'p>) -> Refusal<'p> {
+    let version = format!("{}/{}", reached.model.unwrap_or("?"), reached.version.unwrap_or("?"));
+    let needs = format!(
+        "{version} needs {} MiB of GPU memory for this request",
+        bytes.div_ceil(1 << 20)
+    );
+    let (status, reason, why) = match shortage {
+        Shortage::Never => (
+            GrpcStatus::InvalidArgument,
+            RefusalReason::CostAboveMemory,
+            "and has not so much on all its workers together; ask for less in one request",
+        ),
+        Shortage::Stale => (
+            GrpcStatus::ResourceExhausted,
+            RefusalReason::MemoryExhausted,
+            "and no worker has said lately how much is free; try again later",
+        ),
+        Shortage::TooLarge => (
+            GrpcStatus::ResourceExhausted,
+            RefusalReason::MemoryExhausted,
+            "and no single worker has so much free; try again later",
+        ),
+        Shortage::Full => (
+            GrpcStatus::ResourceExhausted,
+            RefusalReason::MemoryExhausted,
+            "and what is free is less, or kept for more urgent requests; try again later",
+        ),
+        Shortage::Unfair => (
+            GrpcStatus::ResourceExhausted,
+            RefusalReason::MemoryExhausted,
+            "and little is left, of which this tenant has its part; try again later",
+        ),
+    };
+    let mut refusal = Refusal::new(status, reason, "gpu_memory", format!("{needs}, {why}"));
+    refusal.reached = reached;
+    refusal.retry_after = (shortage != Shortage::Never).then_some(MEMORY_RETURNS);
+    refusal
 }
 
 fn millis(wait: Duration) -> u128 {

@@ -4,7 +4,7 @@
 //! gave for it, and the state of each limit:
 //!
 //! ```text
-//! fingerprint u64 · generation u32 · share u32 · lease until u64 (ns) · theoretical arrival time u128 × limits
+//! fingerprint u64 · generation u32 · lease: share u32, until u64, binds until u64 · theoretical arrival time u128 × limits
 //! ```
 //!
 //! An entry whose buckets are all full and whose lease is over says no more than its absence would. So it is free for
@@ -13,7 +13,7 @@
 use super::gcra::Tat;
 use super::key::Fingerprint;
 
-const HEAD: usize = 24;
+const HEAD: usize = 32;
 const TAT: usize = 16;
 
 /// How entries look.
@@ -44,13 +44,29 @@ pub enum Place {
     Full,
 }
 
-/// A share for a time.
+/// A share for a time, in place of the base share. It may be used as long as others are sure to go without it, and it binds
+/// as long as others may count on it; so what raises ends early, and what lowers ends late.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lease {
     /// Parts per million of the limits.
     pub share: u32,
-    /// When it ends, nanoseconds.
+    /// Until then it is what holds, nanoseconds.
     pub until_ns: u64,
+    /// Until then no more holds, nanoseconds.
+    pub binds_until_ns: u64,
+}
+
+impl Lease {
+    /// What holds of the lease and the base share.
+    pub fn share_at(self, now_ns: u64, base_share: u32) -> u32 {
+        if now_ns < self.until_ns {
+            self.share
+        } else if now_ns < self.binds_until_ns {
+            self.share.min(base_share)
+        } else {
+            base_share
+        }
+    }
 }
 
 /// Some keys of a policy.
@@ -89,7 +105,7 @@ impl Set {
     }
 
     fn is_free(&self, entry: &[u8], fingerprint: u64, now_ns: u64) -> bool {
-        let is_leased = u64_at(entry, 16) > now_ns;
+        let is_leased = lease(entry).binds_until_ns > now_ns;
         let is_counted = || u32_at(entry, 8) == self.layout.generation && tats(entry).any(|tat| !tat.is_past(now_ns));
         fingerprint == 0 || !(is_leased || is_counted())
     }
@@ -132,19 +148,16 @@ impl Entry<'_> {
         put(self.bytes, HEAD + TAT * limit, &tat.to_bytes());
     }
 
-    /// The lease, if it has not ended.
-    pub fn lease(&self, now_ns: u64) -> Option<Lease> {
-        let until_ns = u64_at(self.bytes, 16);
-        (until_ns > now_ns).then(|| Lease {
-            share: u32_at(self.bytes, 12),
-            until_ns,
-        })
+    /// The lease; one that is over, if there never was one.
+    pub fn lease(&self) -> Lease {
+        lease(self.bytes)
     }
 
     /// Takes a lease in place of what was there.
     pub fn set_lease(&mut self, lease: Lease) {
         put(self.bytes, 12, &lease.share.to_le_bytes());
         put(self.bytes, 16, &lease.until_ns.to_le_bytes());
+        put(self.bytes, 24, &lease.binds_until_ns.to_le_bytes());
     }
 }
 
@@ -153,6 +166,14 @@ fn tats(entry: &[u8]) -> impl Iterator<Item = Tat> {
     states
         .chunks_exact(TAT)
         .filter_map(|bytes| Some(Tat::from_bytes(bytes.try_into().ok()?)))
+}
+
+fn lease(entry: &[u8]) -> Lease {
+    Lease {
+        share: u32_at(entry, 12),
+        until_ns: u64_at(entry, 16),
+        binds_until_ns: u64_at(entry, 24),
+    }
 }
 
 fn u64_at(entry: &[u8], at: usize) -> u64 {

@@ -63,6 +63,8 @@ fn cells_of(unit: LimitUnit) -> u64 {
 /// What a request asks of each unit, in cells.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cost {
+    /// Requests; one, of a request.
+    pub requests: u64,
     /// Tokens of prompt and output.
     pub tokens: u64,
     /// Milliseconds of GPU time.
@@ -70,10 +72,10 @@ pub struct Cost {
 }
 
 impl Cost {
-    /// What a limit of this unit is asked for: a request is always one.
+    /// What a limit of this unit is asked for.
     pub fn of(self, unit: LimitUnit) -> u64 {
         match unit {
-            LimitUnit::Requests => 1,
+            LimitUnit::Requests => self.requests,
             LimitUnit::Tokens => self.tokens,
             LimitUnit::GpuSeconds => self.gpu_ms,
         }

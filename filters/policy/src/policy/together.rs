@@ -4,10 +4,10 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashSet};
 
 use crate::config::{
-    ANYONE, CallerGroup, Capture, DecisionRecord, Document, GpuClass, GpuRequest, HeaderCondition, HeaderLimits,
-    HeaderRule, InternalHeaders, MAX_PATTERNS, MAX_POOLS, MAX_RATE_LIMITS, MeshPolicy, MethodLists, PoolMatch,
-    PoolPolicy, Protocols, RateLimitPolicy, RefusalOptions, ReportOnly, RoutingPolicy, Runtime, Spec, ValidationPolicy,
-    Violation, Violations,
+    ANYONE, AdmissionPolicy, CallerGroup, Capture, DecisionRecord, Document, GpuClass, GpuRequest, HeaderCondition,
+    HeaderLimits, HeaderRule, InternalHeaders, MAX_PATTERNS, MAX_POOLS, MAX_RATE_LIMITS, MeshPolicy, MethodLists,
+    PoolMatch, PoolPolicy, Protocols, RateLimitPolicy, RefusalOptions, ReportOnly, RoutingPolicy, Runtime, Spec,
+    ValidationPolicy, Violation, Violations,
 };
 
 #[cfg(test)]
@@ -33,6 +33,8 @@ pub(crate) struct Together<'a> {
     pub(crate) pools: Vec<DeclaredPool<'a>>,
     /// In the order of documents.
     pub(crate) rate_limits: Vec<DeclaredLimits<'a>>,
+    /// By model.
+    pub(crate) admissions: BTreeMap<&'a str, (&'a Document, &'a AdmissionPolicy)>,
     /// By model.
     pub(crate) models: BTreeMap<&'a str, DeclaredModel<'a>>,
     seen: HashSet<(&'static str, &'a str)>,
@@ -127,6 +129,7 @@ impl<'a> Together<'a> {
             Spec::Pool(policy) => self.add_pool(DeclaredPool { document, policy }),
             Spec::Weights(policy) => self.add_weights(document, policy.model.as_deref()),
             Spec::RateLimit(policy) => self.add_rate_limits(DeclaredLimits { document, policy }),
+            Spec::Admission(policy) => self.add_admission(document, policy),
         }
     }
 
@@ -252,6 +255,17 @@ impl<'a> Together<'a> {
         self.rate_limits.push(limits);
     }
 
+    fn add_admission(&mut self, document: &'a Document, policy: &'a AdmissionPolicy) {
+        match self.admissions.entry(&policy.model) {
+            Entry::Vacant(entry) => drop(entry.insert((document, policy))),
+            Entry::Occupied(first) => {
+                let first = first.get().0.id();
+                let message = format!("{first} already says what requests of model {} cost", policy.model);
+                blame(&mut self.violations, document, "spec.model", message);
+            }
+        }
+    }
+
     /// A limit on a model that nobody routes would never apply, and nobody would notice. Where nothing is routed, models
     /// are what requests call them.
     fn check_rate_limits(&mut self) {
@@ -259,6 +273,12 @@ impl<'a> Together<'a> {
             return;
         }
         let out = &mut self.violations;
+        for (model, (document, _)) in &self.admissions {
+            if !self.models.contains_key(model) {
+                let message = format!("no RoutingPolicy routes the model `{model}`, so the policy would never apply");
+                blame(out, document, "spec.model", message);
+            }
+        }
         for DeclaredLimits { document, policy } in &self.rate_limits {
             let Some(takes) = &policy.match_ else { continue };
             for (index, model) in takes.models.iter().enumerate() {

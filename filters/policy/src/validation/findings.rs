@@ -114,6 +114,7 @@ impl<'p> Findings<'p> {
                 message: first.message.clone(),
                 violations: self.enforced,
                 reached: Reached::default(),
+                retry_after: None,
                 limited: None,
             }),
         };

@@ -91,6 +91,7 @@ impl Variant {
 pub(super) fn filter_config() -> Result<String> {
     let documents = vec![starter::routing_document(10)?];
     Ok(serde_json::to_string(&FilterConfig {
+        sync_cluster: None,
         revision: "bench".to_owned(),
         documents,
         state: MeshState::default(),

@@ -6,7 +6,9 @@ use schemars::{JsonSchema, schema_for};
 use serde_json::{Value, json};
 
 pub(super) use self::validator::accepts;
-use crate::config::{Kind, MeshPolicy, PoolPolicy, RateLimitPolicy, RoutingPolicy, ValidationPolicy, WeightPolicy};
+use crate::config::{
+    AdmissionPolicy, Kind, MeshPolicy, PoolPolicy, RateLimitPolicy, RoutingPolicy, ValidationPolicy, WeightPolicy,
+};
 
 mod validator;
 
@@ -52,6 +54,7 @@ pub(super) fn schema_of(kind: Kind) -> Value {
         Kind::PoolPolicy => document_schema(kind, spec_schema::<PoolPolicy>()),
         Kind::WeightPolicy => document_schema(kind, spec_schema::<WeightPolicy>()),
         Kind::RateLimitPolicy => document_schema(kind, spec_schema::<RateLimitPolicy>()),
+        Kind::AdmissionPolicy => document_schema(kind, spec_schema::<AdmissionPolicy>()),
     }
 }
 

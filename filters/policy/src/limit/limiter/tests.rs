@@ -11,6 +11,11 @@ use crate::limit::key::Subject;
 use crate::limit::{Charges, Denied};
 
 const SECOND: u64 = 1_000_000_000;
+const ONE: Cost = Cost {
+    requests: 1,
+    tokens: 0,
+    gpu_ms: 0,
+};
 
 /// A store in memory; another thread takes from its values just before a swap, so often.
 #[derive(Default)]
@@ -88,7 +93,11 @@ fn at(now_ns: u64) -> Moment {
 }
 
 fn ask<'p>(store: &Memory, policy: &'p Policy, user: &str, tokens: u64, at: Moment) -> Outcome<'p> {
-    let cost = Cost { tokens, gpu_ms: 0 };
+    let cost = Cost {
+        requests: 1,
+        tokens,
+        gpu_ms: 0,
+    };
     let charges = Charges::of(policy.rate_limits(), &of_user(user), cost, 5);
     let Ok(outcome) = admit(store, &charges.enforced, at);
     outcome
@@ -109,7 +118,7 @@ fn all_limits_are_taken_or_none() {
     assert_eq!(passed, 3);
     // Six requests met the second limit: none of them took from the first, which has seven left.
     let first = &policy.rate_limits()[..1];
-    let charges = Charges::of(first, &of_user("a"), Cost::default(), 5);
+    let charges = Charges::of(first, &of_user("a"), ONE, 5);
     let left = (0..20).filter(|_| matches!(admit(&store, &charges.enforced, at(SECOND)), Ok(Outcome::Admitted(_))));
     assert_eq!(left.count(), 7);
 }
@@ -159,7 +168,7 @@ fn another_thread_between_read_and_swap_is_noticed_and_what_was_taken_is_given_b
     store.disturb(|_| {});
     assert!(!passes(&store, &policies, "a", SECOND));
     let first = &policies.rate_limits()[..1];
-    let charges = Charges::of(first, &of_user("a"), Cost::default(), 5);
+    let charges = Charges::of(first, &of_user("a"), ONE, 5);
     let left = (0..20).filter(|_| matches!(admit(&store, &charges.enforced, at(SECOND)), Ok(Outcome::Admitted(_))));
     assert_eq!(left.count(), 10);
 }
@@ -211,6 +220,7 @@ fn a_proxy_has_its_share_of_a_limit_of_the_mesh_and_a_lease_goes_before_it() {
     let lease = Lease {
         share: WHOLE / 2,
         until_ns: 2 * SECOND,
+        binds_until_ns: 3 * SECOND,
     };
     assert_eq!(grant(&store, table, key, lease, SECOND), Ok(true));
     assert_eq!(count(moment, "b"), 50);
@@ -230,10 +240,18 @@ fn a_proxy_has_its_share_of_a_limit_of_the_mesh_and_a_lease_goes_before_it() {
 fn what_was_not_used_comes_back_and_what_was_used_beyond_is_owed() {
     let policy = policy(&[json!({"limits": [{"unit": "tokens", "rate": 10, "burst": 100}]})]);
     let store = Memory::default();
-    let taken = Cost { tokens: 80, gpu_ms: 0 };
+    let taken = Cost {
+        requests: 1,
+        tokens: 80,
+        gpu_ms: 0,
+    };
     let charges = Charges::of(policy.rate_limits(), &of_user("a"), taken, 5).enforced;
     assert!(matches!(admit(&store, &charges, at(SECOND)), Ok(Outcome::Admitted(_))));
-    let used = Cost { tokens: 30, gpu_ms: 0 };
+    let used = Cost {
+        requests: 1,
+        tokens: 30,
+        gpu_ms: 0,
+    };
     let Ok(()) = settle(&store, &charges[0], Settlement::between(taken, used), at(SECOND));
     assert!(matches!(ask(&store, &policy, "a", 71, at(SECOND)), Outcome::Refused(_)));
     assert!(matches!(
@@ -241,15 +259,11 @@ fn what_was_not_used_comes_back_and_what_was_used_beyond_is_owed() {
         Outcome::Admitted(_)
     ));
     let overrun = Cost {
+        requests: 1,
         tokens: 1000,
         gpu_ms: 0,
     };
-    let Ok(()) = settle(
-        &store,
-        &charges[0],
-        Settlement::between(Cost::default(), overrun),
-        at(SECOND),
-    );
+    let Ok(()) = settle(&store, &charges[0], Settlement::between(ONE, overrun), at(SECOND));
     // 1100 tokens at 10 a second.
     let Outcome::Refused(obstacle) = ask(&store, &policy, "a", 1, at(SECOND)) else {
         panic!("the key is in debt")

@@ -10,6 +10,12 @@ const LAYOUT: Layout = Layout {
     generation: 9,
 };
 
+const LEASE: Lease = Lease {
+    share: 7,
+    until_ns: 90,
+    binds_until_ns: 100,
+};
+
 fn key(user: &str) -> Fingerprint {
     let subject = Subject {
         user: Some(user.as_bytes()),
@@ -50,33 +56,34 @@ fn a_full_set_takes_no_key_until_a_bucket_is_full() {
 }
 
 #[test]
-fn a_lease_keeps_its_entry_while_it_lasts() {
+fn a_lease_keeps_its_entry_while_it_binds() {
     let mut set = occupied(4, 10);
-    let lease = Lease { share: 7, until_ns: 90 };
     for user in 0..4 {
-        set.entry(key(&user.to_string()), 0).unwrap().set_lease(lease);
+        set.entry(key(&user.to_string()), 0).unwrap().set_lease(LEASE);
     }
-    assert_eq!(set.find(key("new"), 89), Place::Full);
-    assert_eq!(set.entry(key("2"), 89).unwrap().lease(89), Some(lease));
-    assert_eq!(set.entry(key("2"), 90).unwrap().lease(90), None);
-    assert!(matches!(set.find(key("new"), 90), Place::Free(_)));
+    assert_eq!(set.find(key("new"), 99), Place::Full);
+    assert_eq!(set.entry(key("2"), 99).unwrap().lease(), LEASE);
+    assert!(matches!(set.find(key("new"), 100), Place::Free(_)));
+}
+
+#[test]
+fn a_lease_raises_for_a_shorter_time_than_it_lowers() {
+    let shares = |base: u32| [89, 90, 99, 100].map(|now| LEASE.share_at(now, base));
+    assert_eq!(shares(5), [7, 5, 5, 5]);
+    assert_eq!(shares(9), [7, 7, 7, 9]);
 }
 
 #[test]
 fn limits_with_other_numbers_begin_anew_and_leases_stay() {
     let mut set = occupied(4, 500);
-    let lease = Lease {
-        share: 7,
-        until_ns: 900,
-    };
-    set.entry(key("0"), 0).unwrap().set_lease(lease);
+    set.entry(key("0"), 0).unwrap().set_lease(LEASE);
     let layout = Layout {
         generation: 10,
         ..LAYOUT
     };
     let mut set = Set::new(set.as_bytes().to_vec(), layout);
     let entry = set.entry(key("0"), 1).unwrap();
-    assert_eq!(entry.lease(1), Some(lease));
+    assert_eq!(entry.lease(), LEASE);
     assert!(entry.tats().all(|tat| tat == Tat::default()));
     assert!(matches!(set.find(key("new"), 1), Place::Free(_)));
 }
@@ -95,7 +102,7 @@ proptest! {
         let mut set = Set::new(bytes, layout);
         if let Some(mut entry) = set.entry(key("a"), now) {
             entry.set_tat(limits, Tat::at_ns(now));
-            let _ = entry.lease(now);
+            let _ = entry.lease().share_at(now, 5);
         }
     }
 }

@@ -183,3 +183,18 @@ fn a_limit_on_what_nobody_routes_is_told_instead_of_never_applying() {
     assert!(found(json!({"models": ["m"], "versions": ["v1"]})).is_ok());
     assert!(Policy::compile("r", &[limits(json!({"models": ["n"]}))]).is_ok());
 }
+
+#[test]
+fn what_requests_of_a_model_cost_is_said_once_and_of_a_model_that_is_routed() {
+    let costs = |name: &str, model: &str| parse(&named("AdmissionPolicy", name, &json!({"model": model}))).unwrap();
+    let routed = parse(&routing("m", &[("v1", 100.0)])).unwrap();
+    let all = [routed, costs("a", "m"), costs("b", "m"), costs("c", "n")];
+    let told = Policy::compile("r", &all).map(drop).unwrap_err();
+    assert_eq!(
+        told.iter().map(Violation::to_string).collect::<Vec<_>>(),
+        [
+            "AdmissionPolicy/b: spec.model: AdmissionPolicy/a already says what requests of model m cost",
+            "AdmissionPolicy/c: spec.model: no RoutingPolicy routes the model `n`, so the policy would never apply",
+        ]
+    );
+}

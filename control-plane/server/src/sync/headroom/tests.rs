@@ -1,0 +1,73 @@
+use super::*;
+use crate::snapshot::tests::{mesh, policies};
+use kilocard_registry::worker::Telemetry;
+use serde_json::json;
+use std::sync::Arc;
+
+/// The worker `a` on its card of 80 GiB, reporting this much memory, with a policy that makes it a condition.
+fn reporting(total: u64, free: u64, sequence: u64) -> Mesh {
+    let mut mesh = mesh();
+    let routing = json!({
+        "api_version": "kilocard/v1", "kind": "RoutingPolicy", "metadata": {"name": "minilm"},
+        "spec": {"model": "minilm", "versions": [{"version": "v1", "weight": 100}]},
+    });
+    let admission = json!({
+        "api_version": "kilocard/v1", "kind": "AdmissionPolicy", "metadata": {"name": "minilm"},
+        "spec": {"model": "minilm", "memory": {"bytes_per_request": 1, "watermark_percent": 10, "stale_ms": 1000}},
+    });
+    mesh.policies = policies(&[routing, admission]);
+    let workers = Arc::make_mut(&mut mesh.workers);
+    workers.retain(|id, _| id == "a");
+    for worker in workers.values_mut() {
+        Arc::make_mut(worker).telemetry = Some(Telemetry {
+            memory_total_bytes: total,
+            memory_free_bytes: free,
+            sequence,
+            ..Telemetry::default()
+        });
+    }
+    mesh
+}
+
+fn of(arrivals: &Arrivals, mesh: &Mesh, now: Duration) -> VersionMemory {
+    arrivals
+        .headroom(mesh, now)
+        .into_iter()
+        .find(|version| version.route == "minilm/v1")
+        .unwrap()
+}
+
+#[test]
+fn what_is_free_is_told_without_what_the_policy_keeps_back() {
+    let (mut arrivals, mesh) = (Arrivals::default(), reporting(1000, 400, 1));
+    arrivals.note(&mesh, Duration::from_secs(5));
+    let found = of(&arrivals, &mesh, Duration::from_millis(5300));
+    assert_eq!(
+        (found.capacity_bytes, found.free_bytes, found.largest_free_bytes),
+        (900, 300, 300)
+    );
+    assert_eq!(found.age_ms, 300);
+}
+
+#[test]
+fn a_report_that_is_only_written_again_grows_old_and_then_counts_for_nothing() {
+    let (mut arrivals, mesh) = (Arrivals::default(), reporting(1000, 400, 1));
+    arrivals.note(&mesh, Duration::from_secs(5));
+    arrivals.note(&mesh, Duration::from_secs(6));
+    assert_eq!(of(&arrivals, &mesh, Duration::from_millis(6001)).capacity_bytes, 0);
+    let mesh = reporting(1000, 400, 2);
+    arrivals.note(&mesh, Duration::from_secs(6));
+    assert_eq!(of(&arrivals, &mesh, Duration::from_millis(6001)).capacity_bytes, 900);
+}
+
+#[test]
+fn a_worker_has_no_more_than_its_card() {
+    let (mut arrivals, mesh) = (Arrivals::default(), reporting(u64::MAX, u64::MAX, 1));
+    arrivals.note(&mesh, Duration::ZERO);
+    let card = 80 << 30;
+    let found = of(&arrivals, &mesh, Duration::ZERO);
+    assert_eq!(
+        (found.capacity_bytes, found.free_bytes),
+        (card - card / 10, card - card / 10)
+    );
+}
