@@ -12,6 +12,7 @@ use super::name;
 use super::pool_policy::{self, PoolPolicy};
 use super::reader::{Node, Object};
 use super::routing_policy::{self, RoutingPolicy};
+use super::scale_policy::{self, ScalePolicy};
 use super::unique_keys;
 use super::validation_policy::{self, ValidationPolicy};
 use super::violation::{Violation, Violations, quote};
@@ -69,6 +70,8 @@ pub enum Kind {
     PoolPolicy,
     /// How the control plane weighs endpoints.
     WeightPolicy,
+    /// How many replicas the versions of a model shall have.
+    ScalePolicy,
 }
 
 impl Kind {
@@ -79,6 +82,7 @@ impl Kind {
         Self::MeshPolicy,
         Self::PoolPolicy,
         Self::WeightPolicy,
+        Self::ScalePolicy,
     ];
 
     /// As written in `kind:`.
@@ -89,6 +93,7 @@ impl Kind {
             Self::MeshPolicy => "MeshPolicy",
             Self::PoolPolicy => "PoolPolicy",
             Self::WeightPolicy => "WeightPolicy",
+            Self::ScalePolicy => "ScalePolicy",
         }
     }
 
@@ -96,7 +101,7 @@ impl Kind {
     pub fn is_for_filters(self) -> bool {
         match self {
             Self::RoutingPolicy | Self::ValidationPolicy | Self::MeshPolicy | Self::PoolPolicy => true,
-            Self::WeightPolicy => false,
+            Self::WeightPolicy | Self::ScalePolicy => false,
         }
     }
 }
@@ -153,6 +158,8 @@ pub enum Spec {
     Pool(PoolPolicy),
     /// Of `kind: WeightPolicy`.
     Weights(WeightPolicy),
+    /// Of `kind: ScalePolicy`.
+    Scale(ScalePolicy),
 }
 
 /// Reads a document from JSON text.
@@ -201,6 +208,7 @@ fn read(json: &Value, out: &mut Violations) -> Option<Document> {
         Kind::MeshPolicy => mesh_policy::read(&spec?, out).map(Spec::Mesh),
         Kind::PoolPolicy => pool_policy::read(&spec?, name.as_deref(), out).map(Spec::Pool),
         Kind::WeightPolicy => weight_policy::read(&spec?, out).map(Spec::Weights),
+        Kind::ScalePolicy => scale_policy::read(&spec?, out).map(Spec::Scale),
     };
     Some(Document {
         api_version: api_version?,

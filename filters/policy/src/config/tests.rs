@@ -10,6 +10,7 @@ mod many;
 mod mesh;
 mod pool;
 mod routing;
+mod scale;
 mod schema;
 mod validation;
 mod weights;
@@ -125,7 +126,7 @@ fn an_unknown_kind_names_the_kinds_there_are() {
         violations(&document),
         [
             "kind: `RateLimit` is not a kind; the kinds are RoutingPolicy, ValidationPolicy, MeshPolicy, PoolPolicy, \
-             WeightPolicy"
+             WeightPolicy, ScalePolicy"
         ]
     );
     assert!(Kind::ALL.iter().all(|kind| kind.as_str().parse() == Ok(*kind)));
@@ -416,7 +417,8 @@ fn any_json() -> impl Strategy<Value = Value> {
             "RoutingPolicy",
             "ValidationPolicy",
             "MeshPolicy",
-            "WeightPolicy"
+            "WeightPolicy",
+            "ScalePolicy"
         ])
         .prop_map(Value::from),
     ];

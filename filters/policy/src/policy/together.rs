@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashSet};
 use crate::config::{
     ANYONE, CallerGroup, Capture, DecisionRecord, Document, GpuClass, GpuRequest, HeaderCondition, HeaderLimits,
     HeaderRule, InternalHeaders, MAX_PATTERNS, MAX_POOLS, MeshPolicy, MethodLists, PoolMatch, PoolPolicy, Protocols,
-    RefusalOptions, ReportOnly, RoutingPolicy, Runtime, Spec, ValidationPolicy, Violation, Violations,
+    RefusalOptions, ReportOnly, RoutingPolicy, Runtime, ScalePolicy, Spec, ValidationPolicy, Violation, Violations,
 };
 
 #[cfg(test)]
@@ -36,6 +36,8 @@ pub(crate) struct Together<'a> {
     default: Option<&'a Document>,
     /// By model; the one of all models has none.
     weights: BTreeMap<Option<&'a str>, &'a Document>,
+    /// By model and version; the one of all versions has none.
+    scales: BTreeMap<(&'a str, Option<&'a str>), &'a Document>,
     violations: Violations,
 }
 
@@ -115,6 +117,28 @@ impl<'a> Together<'a> {
             Spec::Mesh(policy) => self.add_mesh(document, policy),
             Spec::Pool(policy) => self.add_pool(DeclaredPool { document, policy }),
             Spec::Weights(policy) => self.add_weights(document, policy.model.as_deref()),
+            Spec::Scale(policy) => self.add_scale(document, policy),
+        }
+    }
+
+    fn add_scale(&mut self, document: &'a Document, policy: &'a ScalePolicy) {
+        let (model, version) = (policy.model.as_str(), policy.version.as_deref());
+        match self.scales.entry((model, version)) {
+            Entry::Vacant(entry) => drop(entry.insert(document)),
+            Entry::Occupied(first) => {
+                let first = first.get().id();
+                let (path, message) = match version {
+                    Some(version) => (
+                        "spec.version",
+                        format!("{model}/{version} is already scaled by {first}"),
+                    ),
+                    None => (
+                        "spec.model",
+                        format!("all versions of {model} are already scaled by {first}"),
+                    ),
+                };
+                blame(&mut self.violations, document, path, message);
+            }
         }
     }
 
