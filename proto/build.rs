@@ -2,13 +2,14 @@
 
 use std::io;
 
-const PROTOS: [&str; 2] = [
+const PROTOS: [&str; 3] = [
+    "externalscaler/externalscaler.proto",
     "inference/grpc_predict_v2.proto",
     "kilocard/inference/v1/inference.proto",
 ];
 
 fn main() -> io::Result<()> {
-    for folder in ["inference", "kilocard"] {
+    for folder in ["externalscaler", "inference", "kilocard"] {
         println!("cargo::rerun-if-changed={folder}");
     }
     let mut compiler = protox::Compiler::new(["."]).map_err(io::Error::other)?;

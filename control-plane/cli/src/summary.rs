@@ -151,10 +151,10 @@ fn summarise_weights(weights: &WeightPolicy) -> Vec<String> {
 }
 
 fn summarise_scale(scale: &ScalePolicy) -> Vec<String> {
-    let of = scale.version.as_ref().map_or_else(
-        || scale.model.clone(),
-        |version| format!("{}/{version}", scale.model),
-    );
+    let of = scale
+        .version
+        .as_ref()
+        .map_or_else(|| scale.model.clone(), |version| format!("{}/{version}", scale.model));
     let targets = &scale.targets;
     let mut parts = vec![format!("{of}: {} to {}", scale.min_replicas, scale.max_replicas)];
     parts.extend(targets.qps_per_replica.map(|rate| format!("{rate} requests/s")));

@@ -27,14 +27,15 @@ impl Extreme {
         }
     }
 
-    /// Takes in a value, and gives the extreme of those since `span` ago, this one included.
+    /// Takes in a value, and gives the extreme of those that are younger than `span`, this one in any case: without a span
+    /// nothing else counts.
     pub(crate) fn push(&mut self, value: u32, at: Duration, span: Duration) -> u32 {
         let beats = self.beats;
         while self.values.back().is_some_and(|(_, old)| beats(value, *old)) {
             self.values.pop_back();
         }
         self.values.push_back((at, value));
-        while self.values.front().is_some_and(|(then, _)| *then + span < at) {
+        while self.values.len() > 1 && self.values.front().is_some_and(|(then, _)| *then + span <= at) {
             self.values.pop_front();
         }
         self.values.front().map_or(value, |(_, extreme)| *extreme)

@@ -257,10 +257,7 @@ fn a_dip_shorter_than_the_window_takes_nothing_away() {
         .collect();
     assert_eq!(decisions[0], (8, Reason::StabilizingDown));
     let first = decisions.iter().position(|(replicas, _)| *replicas < 8).unwrap();
-    assert_eq!(
-        first, 299,
-        "300 s after the last second that was busy, the 600th less one"
-    );
+    assert_eq!(first, 298, "300 s after the last second that was busy, the 599th");
     assert_eq!(decisions[first], (1, Reason::Asked(Metric::Qps)));
 }
 
@@ -270,14 +267,24 @@ fn a_peak_shorter_than_the_window_of_scaling_up_adds_nothing() {
     let (steady, peak) = (vec![replica(50.0, 50.0); 2], vec![replica(500.0, 50.0); 2]);
     let mut scaler = Scaler::new(2, at(0));
     scaler.decide(&policy, &steady, false, at(100));
-    for second in 101..=110 {
+    for second in 101..=109 {
         let decision = scaler.decide(&policy, &peak, false, at(second));
         assert_eq!(brief(&decision), (2, Reason::StabilizingUp), "after {second} s");
     }
     assert_eq!(
-        scaler.decide(&policy, &peak, false, at(111)).replicas,
+        scaler.decide(&policy, &peak, false, at(110)).replicas,
         6,
         "four more in a period"
+    );
+}
+
+#[test]
+fn a_pool_that_is_seen_for_the_first_time_may_grow_at_once() {
+    let policy = policy(&json!({}));
+    let mut scaler = Scaler::new(1, at(0));
+    assert_eq!(
+        brief(&scaler.decide(&policy, &[replica(120.0, 50.0)], false, at(0))),
+        (3, Reason::Asked(Metric::Qps))
     );
 }
 
