@@ -103,6 +103,9 @@ async fn load_changes_the_number_of_replicas_that_keda_is_told() -> Result<()> {
     keda.await_desired(3.0, "120 requests per second over 50").await?;
     everybody_says_so(&mut testbed).await?;
 
+    // Full memory would keep the three: two are on their way, and would take over most of it.
+    testbed.worker(V1_A)?.set_gpu(&busy(0.0))?;
+    keda.await_desired(1.0, "no request comes any more").await?;
     let full = SimulatedGpu {
         memory_free_bytes: 1 << 30,
         ..busy(0.0)
