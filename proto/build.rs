@@ -2,14 +2,15 @@
 
 use std::io;
 
-const PROTOS: [&str; 3] = [
+const PROTOS: [&str; 4] = [
+    "externalscaler/externalscaler.proto",
     "inference/grpc_predict_v2.proto",
     "kilocard/inference/v1/inference.proto",
     "kilocard/sync/v1/sync.proto",
 ];
 
 fn main() -> io::Result<()> {
-    for folder in ["inference", "kilocard"] {
+    for folder in ["externalscaler", "inference", "kilocard"] {
         println!("cargo::rerun-if-changed={folder}");
     }
     let mut compiler = protox::Compiler::new(["."]).map_err(io::Error::other)?;

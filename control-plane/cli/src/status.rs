@@ -10,6 +10,7 @@ use std::time::SystemTime;
 
 pub(crate) mod endpoints;
 mod proxies;
+mod scaling;
 mod text;
 mod watch;
 

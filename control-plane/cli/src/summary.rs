@@ -1,8 +1,8 @@
 //! What a document says, in a few words.
 
 use kilocard_policy::config::{
-    AdmissionPolicy, Document, LimitScope, MeshPolicy, PoolPolicy, RateLimitPolicy, RoutingPolicy, RuleAction, Spec,
-    ValidationPolicy, WeightPolicy,
+    AdmissionPolicy, Document, LimitScope, MeshPolicy, PoolPolicy, RateLimitPolicy, RoutingPolicy, RuleAction,
+    ScalePolicy, Spec, ValidationPolicy, WeightPolicy,
 };
 
 /// For a cell of a table.
@@ -15,6 +15,7 @@ pub fn summarise(document: &Document) -> String {
         Spec::Weights(weights) => summarise_weights(weights),
         Spec::RateLimit(limits) => summarise_rate_limits(limits),
         Spec::Admission(admission) => summarise_admission(admission),
+        Spec::Scale(scale) => summarise_scale(scale),
         _ => Vec::new(),
     };
     if parts.is_empty() {
@@ -185,6 +186,19 @@ fn summarise_rate_limits(policy: &RateLimitPolicy) -> Vec<String> {
     parts
 }
 
+fn summarise_scale(scale: &ScalePolicy) -> Vec<String> {
+    let of = scale
+        .version
+        .as_ref()
+        .map_or_else(|| scale.model.clone(), |version| format!("{}/{version}", scale.model));
+    let targets = &scale.targets;
+    let mut parts = vec![format!("{of}: {} to {}", scale.min_replicas, scale.max_replicas)];
+    parts.extend(targets.qps_per_replica.map(|rate| format!("{rate} requests/s")));
+    parts.extend(targets.memory_percent.map(|percent| format!("memory {percent}%")));
+    parts.extend(targets.queue_per_replica.map(|queue| format!("queue {queue}")));
+    parts
+}
+
 /// `3 rules`; nothing for none.
 fn count(number: usize, one: &str, more: &str) -> Option<String> {
     match number {
@@ -239,6 +253,12 @@ mod tests {
         );
         let weights = json!({"model": "m", "memory": {}, "cards": [{"product": "L4", "capacity": 60}]});
         assert_eq!(summary("WeightPolicy", &weights), "m; memory; 1 card");
+        let scale = json!({"model": "m", "version": "v1", "max_replicas": 8,
+            "targets": {"qps_per_replica": 50, "memory_percent": 85}});
+        assert_eq!(
+            summary("ScalePolicy", &scale),
+            "m/v1: 1 to 8; 50 requests/s; memory 85%"
+        );
         assert_eq!(summary("MeshPolicy", &json!({})), "says nothing");
         assert_eq!(
             summary(

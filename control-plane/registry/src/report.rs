@@ -13,6 +13,9 @@ pub struct MeshReport {
     pub policies: Vec<PolicyReport>,
     /// Model versions with their endpoints; sorted by model and version.
     pub clusters: Vec<ClusterReport>,
+    /// What the replicas of model versions bear, and how many there shall be; sorted by model and version.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub scaling: Vec<ScaleReport>,
     /// What the filters are told of the versions besides the policies.
     #[serde(default)]
     pub filter_state: FilterStateReport,
@@ -26,6 +29,53 @@ pub struct MeshReport {
     /// Secrets that are served, or cannot be; sorted by name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub secrets: Vec<SecretReport>,
+}
+
+/// What the replicas of a model version bear, and how many there shall be. Levels and rates are of the ready replicas whose
+/// reports are fresh, and `None` where no such report tells.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ScaleReport {
+    /// Model name.
+    pub model: String,
+    /// Version name.
+    pub version: String,
+    /// The ScalePolicy that is for it; `None` if none is, and then nobody says how many there shall be.
+    pub policy: Option<String>,
+    /// How many replicas there shall be.
+    pub desired_replicas: Option<u32>,
+    /// Why not more and not fewer.
+    pub reason: Option<String>,
+    /// Workers that serve it.
+    pub replicas: u32,
+    /// Those that take requests.
+    pub ready_replicas: u32,
+    /// Requests per second, of all together.
+    pub qps: Option<f64>,
+    /// Memory in use, the mean, percent: of the KV cache where there is one, else of the card.
+    pub gpu_memory_used_percent: Option<f64>,
+    /// That of the fullest, percent.
+    pub gpu_memory_used_max_percent: Option<f64>,
+    /// Sequences that wait, of all together.
+    pub queue: Option<f64>,
+    /// What each target of the policy asks for.
+    pub metrics: Vec<ScaleMetricReport>,
+    /// True when any of its load is simulated.
+    pub simulated: bool,
+}
+
+/// What a target asks for.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ScaleMetricReport {
+    /// `qps`, `gpu_memory_used_percent`, `queue`.
+    pub name: String,
+    /// What it is; `None` when no replica tells.
+    pub value: Option<f64>,
+    /// What a replica shall bear.
+    pub target: f64,
+    /// Ready replicas that did not tell, or not lately.
+    pub missing: u32,
+    /// Replicas that it asks for; `None` when no replica tells.
+    pub replicas: Option<u32>,
 }
 
 /// A secret.

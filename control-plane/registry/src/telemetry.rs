@@ -82,6 +82,9 @@ pub struct EngineLoad {
     /// Requests in the worker, waiting or computed, mean.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub in_flight: Option<f64>,
+    /// Requests that ended per second, however they ended: also those that were refused are demand.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requests_per_second: Option<f64>,
     /// Tokens computed per second, padding left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokens_per_second: Option<f64>,

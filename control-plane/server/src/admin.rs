@@ -11,6 +11,7 @@ use crate::ads::Nodes;
 use crate::election::Outcome;
 use crate::metrics::Metrics;
 use crate::model::Mesh;
+use crate::scaling::Pools;
 use crate::secrets::Secrets;
 use crate::snapshot::editions::Editions;
 use crate::source::Health;
@@ -52,6 +53,8 @@ pub struct Views {
     pub secrets: watch::Receiver<Arc<Secrets>>,
     /// What endpoints weigh and why.
     pub weights: SharedWeights,
+    /// How many replicas there shall be.
+    pub pools: watch::Receiver<Option<Arc<Pools>>>,
     /// Connected proxies.
     pub nodes: Nodes,
     /// Counters.
@@ -94,7 +97,8 @@ async fn ready(State(views): State<Views>) -> Response {
 }
 
 async fn metrics(State(views): State<Views>) -> Response {
-    match views.metrics.render(&views.health, &views.nodes) {
+    let pools = views.pools.borrow().clone().unwrap_or_default();
+    match views.metrics.render(&views.health, &views.nodes, &pools) {
         Ok(text) => ([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
         Err(error) => Problem::new(
             "internal",
@@ -140,6 +144,7 @@ fn report_of(views: &Views) -> MeshReport {
         state: views.state.borrow().clone(),
         secrets: views.secrets.borrow().clone(),
         weights: views.weights.clone(),
+        pools: views.pools.borrow().clone().unwrap_or_default(),
     };
     let mut report = report::report(&mesh, &views.health, &given, views.nodes.report(), Instant::now());
     report.control_plane.source = source::source(&views.intake.standing(), SystemTime::now());

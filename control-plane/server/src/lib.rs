@@ -21,6 +21,7 @@ pub mod metrics;
 pub mod model;
 pub mod publish;
 pub mod saved;
+pub mod scaling;
 pub mod secrets;
 pub mod server;
 pub mod snapshot;

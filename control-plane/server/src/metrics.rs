@@ -1,13 +1,14 @@
-//! What the control plane counts, for Prometheus, at `/metrics`. All names begin with `kilocard_control_plane_`; what each
-//! means stands in `docs/metrics.md`, which a test holds against what is served.
+//! What the control plane counts, for Prometheus, at `/metrics`. All names begin with `kilocard_control_plane_`, but for those
+//! of the pools ([`pools`]), which are of the mesh and not of the control plane: `kilocard_pool_`. What each means stands in `docs/metrics.md`, which a test holds against what is served.
 
 use crate::ads::{Nodes, TypeCounters};
 use crate::model::Mesh;
+use crate::scaling::Pools;
 use crate::source::Health;
 use kilocard_registry::policy_status::PolicyState;
 use kilocard_weights::Standing;
 use kilocard_weights::fault::Code;
-use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
@@ -19,6 +20,7 @@ use std::sync::atomic::AtomicU64;
 mod quota;
 
 pub use quota::QuotaMetrics;
+mod pools;
 
 /// Label set of a metric by one word.
 type ByWord = [(&'static str, &'static str); 1];
@@ -113,7 +115,7 @@ impl Metrics {
     ///
     /// # Errors
     /// None in practice: writing to a string does not fail.
-    pub fn render(&self, health: &Health, nodes: &Nodes) -> Result<String, std::fmt::Error> {
+    pub fn render(&self, health: &Health, nodes: &Nodes, pools: &Pools) -> Result<String, std::fmt::Error> {
         let mut registry = Registry::with_prefix("kilocard_control_plane");
         registry.register("etcd_connected", "1 while etcd answers", health.connected.clone());
         registry.register(
@@ -177,7 +179,9 @@ impl Metrics {
         registry.register("nodes", "Proxies with an open xDS stream", ConstGauge::new(connected));
         register_xds(&mut registry, nodes);
         let mut text = String::new();
-        encode(&mut text, &registry)?;
+        encode_registry(&mut text, &registry)?;
+        encode_registry(&mut text, &pools::registry(pools))?;
+        encode_eof(&mut text)?;
         Ok(text)
     }
 }
@@ -300,7 +304,7 @@ mod tests {
         let (metrics, health) = (Metrics::default(), Health::default());
         metrics.describe(&mesh());
         health.relists.get_or_create(&[("reason", "compacted")]).inc();
-        let text = metrics.render(&health, &Nodes::default()).unwrap();
+        let text = metrics.render(&health, &Nodes::default(), &Pools::default()).unwrap();
         for line in [
             "kilocard_control_plane_etcd_connected 0",
             "kilocard_control_plane_etcd_relists_total{reason=\"compacted\"} 1",

@@ -119,6 +119,7 @@ fn publish((mesh, noticed): (&Mesh, Instant), builder: &mut Builder, outlets: &O
 mod tests {
     use super::*;
     use crate::ads::Nodes;
+    use crate::scaling::Pools;
     use crate::snapshot::tests::{mesh, options};
     use crate::source::Health;
 
@@ -182,7 +183,9 @@ mod tests {
         cancel.cancel();
         task.await.unwrap();
         let most = begun.elapsed().as_millis() / MIN_INTERVAL.as_millis() + 1;
-        let text = metrics.render(&Health::default(), &Nodes::default()).unwrap();
+        let text = metrics
+            .render(&Health::default(), &Nodes::default(), &Pools::default())
+            .unwrap();
         let builds = text
             .lines()
             .find_map(|line| line.strip_prefix("kilocard_control_plane_rebuild_seconds_count "));

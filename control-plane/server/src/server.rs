@@ -10,6 +10,8 @@ use crate::publish::{self, Inlets, Outlets};
 use crate::saved::Origin;
 use crate::saved::folder::Folder;
 use crate::saved::saver;
+use crate::scaling;
+use crate::scaling::keda::Keda;
 use crate::secrets::Watcher;
 use crate::source::Health;
 use crate::source::etcd::EtcdSource;
@@ -68,7 +70,7 @@ pub enum ServeError {
 /// The addresses that were bound, as written to `--endpoints-file`.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Endpoints {
-    /// ADS.
+    /// ADS, and KEDA's external scaler.
     pub xds: SocketAddr,
     /// `/ready`, `/metrics`, `/status`.
     pub admin: SocketAddr,
@@ -127,6 +129,13 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), ServeErr
     };
     let channel = Channel::new(office, feeds.mesh.clone(), metrics.clone());
     tasks.spawn(channel.clone().run(stop.clone()));
+    let (pools_out, pools) = watch::channel(None);
+    tasks.spawn(scaling::run(
+        feeds.mesh.clone(),
+        weights.clone(),
+        pools_out,
+        stop.clone(),
+    ));
     tasks.close();
 
     let views = Views {
@@ -139,17 +148,18 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), ServeErr
         state,
         secrets,
         weights,
+        pools: pools.clone(),
         nodes: ads.nodes(),
         metrics,
     };
     // The builder's own `tcp_nodelay` does not reach sockets that it did not bind itself; without it a push waits some
     // 40 ms for the ACK of the one before.
     let incoming = TcpIncoming::from(xds).with_nodelay(Some(true));
+    let keda = Keda::new(pools, stop.clone()).into_service();
     let grpc = tonic::transport::Server::builder()
         .http2_keepalive_interval(Some(KEEP_ALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
-        .add_routes(ads.routes())
-        .add_service(channel.server())
+        .add_routes(ads.routes().add_service(channel.server()).add_service(keda))
         .serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
     let admin = axum::serve(http, admin::router(views)).with_graceful_shutdown(stop.clone().cancelled_owned());
     let admin = async { admin.await.map_err(ServeError::Admin) };

@@ -110,6 +110,11 @@ impl Weights {
         self.fleet.explain(served, worker, self.at(now))
     }
 
+    /// Whether the last report of an endpoint is older than it was promised to get.
+    pub fn is_stale(&self, served: &ServedModel, worker: &str, now: Instant) -> bool {
+        self.fleet.is_stale(served, worker, self.at(now))
+    }
+
     /// Whether endpoints take requests, all of them.
     pub fn standings(&self) -> impl Iterator<Item = Standing> {
         self.fleet.standings()

@@ -159,18 +159,25 @@ async fn errors_have_a_code_and_say_what_to_do() {
 /// A metric: its name and its kind.
 type Metric = (String, String);
 
-/// The table of docs/metrics.md, each metric with whether it has labels: one that has is served from its first count on.
+/// The tables of docs/metrics.md, each metric with whether it has labels: one that has is served from its first count on.
 fn documented() -> BTreeMap<Metric, bool> {
     let text = include_str!("../../../docs/metrics.md");
-    let (table, _) = text.split_once("\n## ").expect("the table is followed by a section");
-    let rows = table.lines().filter_map(|line| line.strip_prefix("| `"));
-    rows.map(|row| {
-        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
-        let name = cells[0].trim_end_matches('`');
-        let metric = (format!("kilocard_control_plane_{name}"), cells[1].to_owned());
-        (metric, !cells[2].is_empty())
-    })
-    .collect()
+    let (own, rest) = text
+        .split_once("\n## The pools")
+        .expect("the table is followed by that of the pools");
+    let (pools, _) = rest.split_once("\n## ").expect("the tables are followed by a section");
+    [("kilocard_control_plane", own), ("kilocard_pool", pools)]
+        .into_iter()
+        .flat_map(|(prefix, table)| {
+            let rows = table.lines().filter_map(|line| line.strip_prefix("| `"));
+            rows.map(move |row| {
+                let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+                let name = cells[0].trim_end_matches('`');
+                let metric = (format!("{prefix}_{name}"), cells[1].to_owned());
+                (metric, !cells[2].is_empty())
+            })
+        })
+        .collect()
 }
 
 #[tokio::test]

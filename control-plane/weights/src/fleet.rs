@@ -117,6 +117,13 @@ impl Fleet {
         Some(endpoint.weighed())
     }
 
+    /// Whether the last report of an endpoint is older than it was promised to get.
+    pub fn is_stale(&self, served: &ServedModel, worker: &str, now: Duration) -> bool {
+        let pool = self.pools.get(served);
+        let endpoint = pool.and_then(|pool| Some((pool.endpoints.get(worker)?, &pool.constants)));
+        endpoint.is_some_and(|(endpoint, constants)| endpoint.staleness(now, constants) > 0.0)
+    }
+
     /// Whether endpoints take requests, all of them.
     pub fn standings(&self) -> impl Iterator<Item = Standing> {
         let endpoints = self.pools.values().flat_map(|pool| pool.endpoints.values());

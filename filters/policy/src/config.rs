@@ -22,6 +22,8 @@ mod pool_policy;
 mod rate_limit_policy;
 mod reader;
 mod routing_policy;
+mod scale_policy;
+mod section;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -56,6 +58,7 @@ pub use routing_policy::{
     GpuRequest, HeaderCondition, HeaderMatch, RoutingMatch, RoutingPolicy, RoutingRule, RuleVersion, Shadow, StickyKey,
     VersionWeight,
 };
+pub use scale_policy::{RequestRate, ScaleDown, ScalePolicy, ScaleTargets, ScaleUp};
 pub use traffic_class::{ModelType, Priority, Urgency};
 pub use validation_policy::{
     ContentClass, GrpcWebMode, HeaderLimits, HeaderRule, HttpMode, InternalHeaders, LengthRange, MethodLists,

@@ -5,7 +5,7 @@ use crate::poll::{self, DEADLINE};
 use crate::process::{GRACE, Process};
 use anyhow::{Context, Result};
 use kilocard_registry::device::DeviceRecord;
-use kilocard_registry::telemetry::{GpuReading, RdmaReading, ServingHealth};
+use kilocard_registry::telemetry::{EngineLoad, GpuReading, RdmaReading, ServingHealth};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
@@ -79,6 +79,9 @@ pub struct SimulatedGpu {
     /// What the RDMA ports would be.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rdma: Option<RdmaReading>,
+    /// What the engine would say; what is absent is measured.
+    #[serde(default)]
+    pub engine: EngineLoad,
     /// What the health service would say in the load report.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub health: Option<ServingHealth>,
@@ -103,6 +106,7 @@ impl SimulatedGpu {
             memory_free_bytes: (memory_gb << 30) / 4 * 3,
             gpu: GpuReading::default(),
             rdma: None,
+            engine: EngineLoad::default(),
             health: None,
         }
     }

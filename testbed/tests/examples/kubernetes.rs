@@ -1,7 +1,9 @@
 //! `envoy/istio-wasmplugin.yaml` and `envoy/envoy-gateway-extensionpolicy.yaml`, as far as they can be checked without a
 //! cluster: what they configure is valid, the routes fit it, and, where `KILOCARD_CRDS` names a folder with the
-//! CustomResourceDefinitions of Istio, Envoy Gateway and the Gateway API, every resource fits its schema.
+//! CustomResourceDefinitions of Istio, Envoy Gateway, the Gateway API and KEDA, every resource fits its schema, that of
+//! `envoy/kubernetes/keda-scaledobject.yaml` as well.
 
+use super::autoscaling::KEDA;
 use super::example::{Running, text};
 use super::schema;
 use anyhow::{Context, Result, anyhow, ensure};
@@ -105,7 +107,7 @@ fn every_resource_fits_the_schema_of_its_kind_where_the_schemas_are_at_hand() ->
         return Ok(());
     };
     let definitions = schema::read_definitions(Path::new(&folder))?;
-    for example in [ISTIO, ENVOY_GATEWAY] {
+    for example in [ISTIO, ENVOY_GATEWAY, KEDA] {
         for document in schema::documents(&text(example)?)? {
             let kind = document["kind"].as_str().context("a resource without a kind")?;
             let schema = schema::schema_of(&definitions, &document)

@@ -131,6 +131,7 @@ impl SimulatedGpu {
                 kv_free_blocks: told.kv_free_blocks.or(real.kv_free_blocks),
                 queue: told.queue.or(real.queue),
                 in_flight: told.in_flight.or(real.in_flight),
+                requests_per_second: told.requests_per_second.or(real.requests_per_second),
                 tokens_per_second: told.tokens_per_second.or(real.tokens_per_second),
                 busy_fraction: told.busy_fraction.or(real.busy_fraction),
                 error_rate: told.error_rate.or(real.error_rate),

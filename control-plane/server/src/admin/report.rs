@@ -1,6 +1,7 @@
 //! The status report, from the same placement that proxies are configured by. Pure.
 
 use crate::model::Mesh;
+use crate::scaling::Pools as ScaledPools;
 use crate::secrets::Secrets;
 use crate::snapshot::placement::place;
 use crate::snapshot::pool::Pools;
@@ -29,6 +30,8 @@ pub struct Given {
     pub secrets: Arc<Secrets>,
     /// What endpoints weigh and why.
     pub weights: SharedWeights,
+    /// How many replicas there shall be.
+    pub pools: Arc<ScaledPools>,
 }
 
 /// The report as of `now`.
@@ -42,6 +45,7 @@ pub fn report(mesh: &Mesh, health: &Health, given: &Given, nodes: Vec<NodeReport
             source: SourceReport::default(),
             election: ElectionReport::default(),
         },
+        scaling: given.pools.iter().map(|(served, pool)| pool.report(served)).collect(),
         filter_state: FilterStateReport {
             unready: given.state.unready.clone(),
             saturated: given.state.saturated.clone(),
@@ -151,6 +155,7 @@ mod tests {
             state: Arc::new(state),
             secrets: Arc::default(),
             weights: SharedWeights::default(),
+            pools: Arc::default(),
         };
         let now = Instant::now();
         given.weights.lock().follow(&mesh, now);

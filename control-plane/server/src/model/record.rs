@@ -177,7 +177,9 @@ fn bounded(mut telemetry: Telemetry) -> Telemetry {
     fraction(&mut telemetry.engine.busy_fraction);
     fraction(&mut telemetry.engine.error_rate);
     fraction(&mut telemetry.gpu.utilisation);
-    telemetry.engine.queue = telemetry.engine.queue.map(|queue| queue.max(0.0));
+    let level = |value: &mut Option<f64>| *value = value.map(|value| value.max(0.0));
+    level(&mut telemetry.engine.queue);
+    level(&mut telemetry.engine.requests_per_second);
     telemetry
 }
 
@@ -281,7 +283,7 @@ mod tests {
     fn a_load_report_is_kept_within_bounds() {
         let xids: Vec<_> = (0..100).map(|code| json!({"code": code})).collect();
         let report = json!({
-            "refresh_ms": 4_000_000_000_u32, "engine": {"busy_fraction": 9, "error_rate": -1, "queue": -5},
+            "refresh_ms": 4_000_000_000_u32, "engine": {"busy_fraction": 9, "error_rate": -1, "queue": -5, "requests_per_second": -7},
             "gpu": {"xids": xids, "throttle_reasons": vec!["hw_slowdown"; 1000]},
         });
         let read = worker("w-1", &record(|record| record["telemetry"] = report), 1).unwrap();
@@ -297,6 +299,7 @@ mod tests {
             (engine.busy_fraction, engine.error_rate, engine.queue),
             (Some(1.0), Some(0.0), Some(0.0))
         );
+        assert_eq!(engine.requests_per_second, Some(0.0));
     }
 
     #[test]

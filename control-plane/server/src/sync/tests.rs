@@ -30,7 +30,11 @@ fn the_sole_replica_divides_and_says_so_in_its_metrics() {
     // As of the first report: there is a look a second.
     let text = channel
         .metrics
-        .render(&crate::source::Health::default(), &crate::ads::Nodes::default())
+        .render(
+            &crate::source::Health::default(),
+            &crate::ads::Nodes::default(),
+            &crate::scaling::Pools::default(),
+        )
         .unwrap();
     for line in [
         "kilocard_control_plane_quota_proxies 1",

@@ -44,6 +44,8 @@ fn describe(u: &mut Unstructured<'_>) -> Result<()> {
             version: u.arbitrary::<bool>()?.then_some(&*version),
             bucket: u.arbitrary()?,
         },
+        retry_after: None,
+        limited: None,
     };
     let record = Record {
         version: refusal.reached.version.map(Into::into),

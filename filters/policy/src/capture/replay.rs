@@ -113,7 +113,12 @@ impl Captured {
                     left_out.for_each(|rule| add(&rule.name, &rule.header));
                 }
                 Spec::Routing(policy) => self.add_matches(policy, &mut add),
-                Spec::Mesh(_) | Spec::Pool(_) | Spec::Weights(_) | Spec::RateLimit(_) | Spec::Admission(_) => {}
+                Spec::Mesh(_)
+                | Spec::Pool(_)
+                | Spec::Weights(_)
+                | Spec::RateLimit(_)
+                | Spec::Admission(_)
+                | Spec::Scale(_) => {}
             }
         }
         rules.into_iter().collect()

@@ -14,6 +14,7 @@ use super::pool_policy::{self, PoolPolicy};
 use super::rate_limit_policy::{self, RateLimitPolicy};
 use super::reader::{Node, Object};
 use super::routing_policy::{self, RoutingPolicy};
+use super::scale_policy::{self, ScalePolicy};
 use super::unique_keys;
 use super::validation_policy::{self, ValidationPolicy};
 use super::violation::{Violation, Violations, quote};
@@ -75,6 +76,8 @@ pub enum Kind {
     RateLimitPolicy,
     /// What requests of a model cost.
     AdmissionPolicy,
+    /// How many replicas the versions of a model shall have.
+    ScalePolicy,
 }
 
 impl Kind {
@@ -87,6 +90,7 @@ impl Kind {
         Self::WeightPolicy,
         Self::RateLimitPolicy,
         Self::AdmissionPolicy,
+        Self::ScalePolicy,
     ];
 
     /// As written in `kind:`.
@@ -99,6 +103,7 @@ impl Kind {
             Self::WeightPolicy => "WeightPolicy",
             Self::RateLimitPolicy => "RateLimitPolicy",
             Self::AdmissionPolicy => "AdmissionPolicy",
+            Self::ScalePolicy => "ScalePolicy",
         }
     }
 
@@ -111,7 +116,7 @@ impl Kind {
             | Self::PoolPolicy
             | Self::RateLimitPolicy
             | Self::AdmissionPolicy => true,
-            Self::WeightPolicy => false,
+            Self::WeightPolicy | Self::ScalePolicy => false,
         }
     }
 }
@@ -172,6 +177,8 @@ pub enum Spec {
     RateLimit(RateLimitPolicy),
     /// Of `kind: AdmissionPolicy`.
     Admission(AdmissionPolicy),
+    /// Of `kind: ScalePolicy`.
+    Scale(ScalePolicy),
 }
 
 /// Reads a document from JSON text.
@@ -222,6 +229,7 @@ fn read(json: &Value, out: &mut Violations) -> Option<Document> {
         Kind::WeightPolicy => weight_policy::read(&spec?, out).map(Spec::Weights),
         Kind::RateLimitPolicy => rate_limit_policy::read(&spec?, out).map(Spec::RateLimit),
         Kind::AdmissionPolicy => admission_policy::read(&spec?, out).map(Spec::Admission),
+        Kind::ScalePolicy => scale_policy::read(&spec?, out).map(Spec::Scale),
     };
     Some(Document {
         api_version: api_version?,

@@ -12,6 +12,7 @@ mod mesh;
 mod pool;
 mod rate_limits;
 mod routing;
+mod scale;
 mod schema;
 mod validation;
 mod weights;
@@ -127,7 +128,7 @@ fn an_unknown_kind_names_the_kinds_there_are() {
         violations(&document),
         [
             "kind: `RateLimit` is not a kind; the kinds are RoutingPolicy, ValidationPolicy, MeshPolicy, PoolPolicy, \
-             WeightPolicy, RateLimitPolicy, AdmissionPolicy"
+             WeightPolicy, RateLimitPolicy, AdmissionPolicy, ScalePolicy"
         ]
     );
     assert!(Kind::ALL.iter().all(|kind| kind.as_str().parse() == Ok(*kind)));
@@ -419,7 +420,8 @@ fn any_json() -> impl Strategy<Value = Value> {
             "RoutingPolicy",
             "ValidationPolicy",
             "MeshPolicy",
-            "WeightPolicy"
+            "WeightPolicy",
+            "ScalePolicy"
         ])
         .prop_map(Value::from),
     ];

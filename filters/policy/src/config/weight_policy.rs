@@ -6,6 +6,7 @@ use serde::Serialize;
 use super::limits::{MAX_DECLARED, MAX_LONG_LIST};
 use super::name;
 use super::reader::{Key, Node};
+use super::section::section;
 use super::violation::Violations;
 use super::word::words;
 
@@ -112,36 +113,6 @@ pub struct CardCapacity {
     /// Relative capacity: an H100 has 400, unless told otherwise.
     #[cfg_attr(test, schemars(range(min = 1, max = 1000)))]
     pub capacity: u32,
-}
-
-/// A section of integers, each with its bounds and its default.
-macro_rules! section {
-    ($(#[$attribute:meta])* pub struct $name:ident {
-        $($(#[$of_field:meta])* $field:ident: $min:literal..=$max:literal, default $default:literal;)+
-    }) => {
-        $(#[$attribute])*
-        #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-        #[cfg_attr(test, derive(schemars::JsonSchema))]
-        #[cfg_attr(test, schemars(deny_unknown_fields, default))]
-        #[non_exhaustive]
-        pub struct $name {
-            $($(#[$of_field])* #[cfg_attr(test, schemars(range(min = $min, max = $max)))] pub $field: u32,)+
-        }
-
-        impl Default for $name {
-            fn default() -> Self {
-                Self { $($field: $default),+ }
-            }
-        }
-
-        impl $name {
-            fn read(node: &Node<'_>, out: &mut Violations) -> Option<Self> {
-                let section = node.object(&[$(stringify!($field)),+], out)?;
-                $(let $field = section.maybe(stringify!($field), out, |node, out| node.integer($min..=$max, out));)+
-                Some(Self { $($field: $field?.unwrap_or($default)),+ })
-            }
-        }
-    };
 }
 
 section! {

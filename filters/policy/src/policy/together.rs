@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, HashSet};
 use crate::config::{
     ANYONE, AdmissionPolicy, CallerGroup, Capture, DecisionRecord, Document, GpuClass, GpuRequest, HeaderCondition,
     HeaderLimits, HeaderRule, InternalHeaders, MAX_PATTERNS, MAX_POOLS, MAX_RATE_LIMITS, MeshPolicy, MethodLists,
-    PoolMatch, PoolPolicy, Protocols, RateLimitPolicy, RefusalOptions, ReportOnly, RoutingPolicy, Runtime, Spec,
-    ValidationPolicy, Violation, Violations,
+    PoolMatch, PoolPolicy, Protocols, RateLimitPolicy, RefusalOptions, ReportOnly, RoutingPolicy, Runtime, ScalePolicy,
+    Spec, ValidationPolicy, Violation, Violations,
 };
 
 #[cfg(test)]
@@ -41,6 +41,8 @@ pub(crate) struct Together<'a> {
     default: Option<&'a Document>,
     /// By model; the one of all models has none.
     weights: BTreeMap<Option<&'a str>, &'a Document>,
+    /// By model and version; the one of all versions has none.
+    scales: BTreeMap<(&'a str, Option<&'a str>), &'a Document>,
     violations: Violations,
 }
 
@@ -130,6 +132,28 @@ impl<'a> Together<'a> {
             Spec::Weights(policy) => self.add_weights(document, policy.model.as_deref()),
             Spec::RateLimit(policy) => self.add_rate_limits(DeclaredLimits { document, policy }),
             Spec::Admission(policy) => self.add_admission(document, policy),
+            Spec::Scale(policy) => self.add_scale(document, policy),
+        }
+    }
+
+    fn add_scale(&mut self, document: &'a Document, policy: &'a ScalePolicy) {
+        let (model, version) = (policy.model.as_str(), policy.version.as_deref());
+        match self.scales.entry((model, version)) {
+            Entry::Vacant(entry) => drop(entry.insert(document)),
+            Entry::Occupied(first) => {
+                let first = first.get().id();
+                let (path, message) = match version {
+                    Some(version) => (
+                        "spec.version",
+                        format!("{model}/{version} is already scaled by {first}"),
+                    ),
+                    None => (
+                        "spec.model",
+                        format!("all versions of {model} are already scaled by {first}"),
+                    ),
+                };
+                blame(&mut self.violations, document, path, message);
+            }
         }
     }
 

@@ -49,11 +49,13 @@ impl Window {
         let samples = f64::from(self.samples.max(1));
         let seconds = elapsed.as_secs_f64();
         let rate = |amount: f64| (seconds > 0.0).then(|| amount / seconds);
+        let ended = now.ended.saturating_sub(self.begun.ended) as f64;
         let tokens = now.tokens.saturating_sub(self.begun.tokens) as f64;
         let compute = now.compute.saturating_sub(self.begun.compute).as_secs_f64();
         EngineLoad {
             queue: Some(rounded(self.queue / samples)),
             in_flight: Some(rounded(self.in_flight / samples)),
+            requests_per_second: rate(ended).map(rounded),
             tokens_per_second: rate(tokens).map(rounded),
             busy_fraction: rate(compute).map(|busy| rounded(busy.min(1.0))),
             error_rate: Some(rounded(self.failed / (self.ended + SUPPOSED))),
@@ -103,10 +105,12 @@ mod tests {
         let load = window.load(&now, Duration::from_secs(2));
         assert_eq!((load.queue, load.in_flight), (Some(3.0), Some(6.0)));
         assert_eq!((load.tokens_per_second, load.busy_fraction), (Some(2000.0), Some(0.5)));
+        assert_eq!(load.requests_per_second, Some(8.0), "those that failed are demand too");
         assert_eq!(load.error_rate, Some(0.25));
         window.reset(now);
         let load = window.load(&now, Duration::from_secs(2));
         assert_eq!((load.queue, load.tokens_per_second), (Some(0.0), Some(0.0)));
+        assert_eq!(load.requests_per_second, Some(0.0));
     }
 
     #[test]

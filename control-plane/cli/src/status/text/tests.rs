@@ -75,6 +75,25 @@ fn a_report_begins_with_numbers_and_shows_verdicts_weights_with_reasons_and_refu
 }
 
 #[test]
+fn what_is_scaled_is_shown_with_its_reason_and_what_is_not_is_left_out() {
+    let pool = |version: &str, policy: Option<&str>| {
+        json!({"model": "minilm", "version": version, "policy": policy, "desired_replicas": 4, "replicas": 3,
+            "ready_replicas": 2, "qps": 170.0, "gpu_memory_used_percent": 61.26, "queue": null, "metrics": [],
+            "reason": "asked for by qps", "simulated": true})
+    };
+    let text = shown(|value| value["scaling"] = json!([pool("v1", Some("minilm")), pool("v2", None)]));
+    expect(
+        &text,
+        &[
+            "SCALING\n  VERSION    REPLICAS      SHALL BE  REQUESTS/S  MEMORY  QUEUE  WHY\n",
+            "  minilm/v1  2 of 3 ready  4         170.0       61.3%   -      asked for by qps (simulated)\n\n",
+        ],
+    );
+    let unscaled = shown(|value| value["scaling"] = json!([pool("v2", None)]));
+    assert!(!unscaled.contains("SCALING"), "{unscaled}");
+}
+
+#[test]
 fn an_outage_of_etcd_a_state_from_disk_and_a_hold_are_loud() {
     let text = shown(|value| {
         value["control_plane"]["etcd_connected"] = json!(false);

@@ -388,6 +388,35 @@ fn weight_constants() -> BoxedStrategy<Value> {
     ])
 }
 
+fn scale() -> BoxedStrategy<Value> {
+    let targets = object(vec![
+        ("qps_per_replica", must(integer(1..=1_000_000))),
+        ("memory_percent", may(integer(1..=100))),
+        ("queue_per_replica", may(integer(1..=100_000))),
+    ]);
+    let up = object(vec![
+        ("stabilization_s", may(integer(0..=3600))),
+        ("max_percent", may(integer(1..=1000))),
+        ("max_replicas", may(integer(0..=10_000))),
+        ("period_s", may(integer(1..=1800))),
+    ]);
+    let down = object(vec![
+        ("stabilization_s", may(integer(0..=3600))),
+        ("max_percent", may(integer(1..=100))),
+        ("max_replicas", may(integer(0..=10_000))),
+    ]);
+    object(vec![
+        ("model", must(name())),
+        ("version", may(Just(json!("v1")))),
+        ("min_replicas", may(integer(0..=5))),
+        ("max_replicas", must(integer(5..=10_000))),
+        ("targets", must(targets)),
+        ("tolerance_percent", may(integer(0..=50))),
+        ("scale_up", may(up)),
+        ("scale_down", may(down)),
+    ])
+}
+
 fn any_document() -> impl Strategy<Value = Value> {
     let spec = prop_oneof![
         mesh().prop_map(|spec| (Kind::MeshPolicy, spec)),
@@ -395,6 +424,7 @@ fn any_document() -> impl Strategy<Value = Value> {
         routing_spec().prop_map(|spec| (Kind::RoutingPolicy, spec)),
         pool().prop_map(|spec| (Kind::PoolPolicy, spec)),
         weight_constants().prop_map(|spec| (Kind::WeightPolicy, spec)),
+        scale().prop_map(|spec| (Kind::ScalePolicy, spec)),
     ];
     spec.prop_map(|(kind, spec)| {
         json!({"api_version": "kilocard/v1", "kind": kind.as_str(), "metadata": {"name": "d"}, "spec": spec})

@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 
 pub(super) use self::validator::accepts;
 use crate::config::{
-    AdmissionPolicy, Kind, MeshPolicy, PoolPolicy, RateLimitPolicy, RoutingPolicy, ValidationPolicy, WeightPolicy,
+    AdmissionPolicy, Kind, MeshPolicy, PoolPolicy, RateLimitPolicy, RoutingPolicy, ScalePolicy, ValidationPolicy,
+    WeightPolicy,
 };
 
 mod validator;
@@ -55,6 +56,7 @@ pub(super) fn schema_of(kind: Kind) -> Value {
         Kind::WeightPolicy => document_schema(kind, spec_schema::<WeightPolicy>()),
         Kind::RateLimitPolicy => document_schema(kind, spec_schema::<RateLimitPolicy>()),
         Kind::AdmissionPolicy => document_schema(kind, spec_schema::<AdmissionPolicy>()),
+        Kind::ScalePolicy => document_schema(kind, spec_schema::<ScalePolicy>()),
     }
 }
 
@@ -146,6 +148,23 @@ fn a_schema_refuses_what_it_can() {
         ),
         (Kind::WeightPolicy, json!({"memory": {"floor_percent": 96}})),
         (Kind::WeightPolicy, json!({"cards": [{"product": "L4"}]})),
+        (Kind::ScalePolicy, json!({"model": "m", "max_replicas": 4})),
+        (
+            Kind::ScalePolicy,
+            json!({"model": "m", "max_replicas": 4, "targets": {}}),
+        ),
+        (
+            Kind::ScalePolicy,
+            json!({"model": "m", "max_replicas": 10_001, "targets": {"qps_per_replica": 50}}),
+        ),
+        (
+            Kind::ScalePolicy,
+            json!({"model": "m", "max_replicas": 4, "targets": {"memory_percent": 101}}),
+        ),
+        (
+            Kind::ScalePolicy,
+            json!({"model": "m", "max_replicas": 4, "targets": {"qps_per_replica": 0}}),
+        ),
     ];
     for (kind, spec) in cases {
         let document =
@@ -193,6 +212,21 @@ fn the_defaults_in_a_schema_are_those_of_the_reader() {
         (
             &serde_json::to_value(crate::config::PoolLimits::default()).unwrap(),
             &serde_json::to_value(crate::config::PoolConnections::default()).unwrap()
+        )
+    );
+    let scale = &schema_of(Kind::ScalePolicy)["properties"]["spec"]["properties"];
+    assert_eq!(
+        (
+            &scale["min_replicas"]["default"],
+            &scale["tolerance_percent"]["default"]
+        ),
+        (&json!(1), &json!(10))
+    );
+    assert_eq!(
+        (&scale["scale_up"]["default"], &scale["scale_down"]["default"]),
+        (
+            &serde_json::to_value(crate::config::ScaleUp::default()).unwrap(),
+            &serde_json::to_value(crate::config::ScaleDown::default()).unwrap()
         )
     );
     // The salt's default is the document's name, which a schema cannot say.

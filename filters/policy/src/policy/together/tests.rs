@@ -198,3 +198,24 @@ fn what_requests_of_a_model_cost_is_said_once_and_of_a_model_that_is_routed() {
         ]
     );
 }
+
+#[test]
+fn each_version_is_scaled_by_one_document_and_each_model_by_one_for_all_versions() {
+    let scale = |name: &str, version: Option<&str>| {
+        let mut spec = json!({"model": "m", "max_replicas": 4, "targets": {"qps_per_replica": 50}});
+        if let Some(version) = version {
+            spec["version"] = json!(version);
+        }
+        named("ScalePolicy", name, &spec)
+    };
+    let alone = [scale("a", None), scale("b", Some("v1")), scale("c", Some("v2"))];
+    assert_eq!(violations(&alone), [""; 0]);
+    let [a, b, c] = alone;
+    assert_eq!(
+        violations(&[a, b, c, scale("d", None), scale("e", Some("v2"))]),
+        [
+            "ScalePolicy/d: spec.model: all versions of m are already scaled by ScalePolicy/a",
+            "ScalePolicy/e: spec.version: m/v2 is already scaled by ScalePolicy/c",
+        ]
+    );
+}
