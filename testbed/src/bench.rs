@@ -1,5 +1,6 @@
-//! What is measured on the real mesh: `bench push`, `bench changes`, `bench filter`, `bench pools` and `bench xds`.
+//! What is measured on the real mesh: `bench admission`, `bench push`, `bench changes`, `bench filter`, `bench pools` and `bench xds`.
 
+pub mod admission;
 pub mod changes;
 pub mod filter;
 mod machine;
@@ -18,6 +19,8 @@ use serde::Serialize;
 /// A bench.
 #[derive(Subcommand, Debug)]
 pub enum Bench {
+    /// What limits are worth under overload: none, queries only, GPU memory only, both together
+    Admission(admission::Admission),
     /// From the write of a policy in etcd to its effect on a client
     Push(push::Push),
     /// Whether a request is dropped while the configuration changes at random, on real Envoy
@@ -40,6 +43,7 @@ impl Bench {
     /// If the processes do not start or a request fails.
     pub async fn run(self) -> Result<()> {
         match self {
+            Self::Admission(admission) => admission.run().await,
             Self::Push(push) => push.run().await,
             Self::Changes(changes) => changes.run().await,
             Self::Filter(filter) => filter.run().await,

@@ -14,7 +14,12 @@ pub(crate) struct Bench {
 }
 
 /// Every bench, in the order in which they run.
-pub(crate) const ALL: [Bench; 5] = [
+pub(crate) const ALL: [Bench; 6] = [
+    Bench {
+        name: "admission",
+        about: "a worker that really runs out of memory at 2 x overload: no limit, queries only, GPU memory only, both; lost, p50/p99, goodput",
+        criterion: None,
+    },
     Bench {
         name: "changes",
         about: "requests dropped during 10,000 random changes of the configuration under load, with the upper bound (--changes N)",
@@ -66,7 +71,7 @@ mod tests {
             select(Some("pull"))
                 .unwrap_err()
                 .to_string()
-                .contains("changes, filter, pools, push")
+                .contains("admission, changes, filter, pools, push")
         );
     }
 }

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::scene::rate_limits;
 
-async fn start(documents: &[Value]) -> Result<StaticMesh> {
+pub(crate) async fn start(documents: &[Value]) -> Result<StaticMesh> {
     let mut all = vec![all_to_v1()];
     all.extend_from_slice(documents);
     let plugin = Plugin::new("kilocard-gateway", "kilocard_gateway", &json!(all));

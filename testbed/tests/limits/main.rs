@@ -3,5 +3,7 @@
 mod answers;
 mod keys;
 mod law;
+mod memory;
 mod scene;
 mod shares;
+mod tokens;

@@ -2,7 +2,8 @@
 //!
 //! The control plane tells how much is free on the endpoints of a version, as their workers report it. A report is always a
 //! little old. So the proxy keeps what its own requests have reserved, as of now and as of some moments before, and takes off
-//! what it has reserved, net, since the report was made. Of what is left it may use its share, for other proxies do the same.
+//! what it has reserved, net, since the report was made; and all its reservations together stay within what requests can have,
+//! for what runs has not yet taken all that it will. Of both it may use its share, for other proxies do the same.
 //!
 //! All of it is one value of the store. Reservations are kept by holder, a thread's VM: a VM that traps is gone with what its
 //! requests would have given back, and so are its reservations a little later.
@@ -110,12 +111,18 @@ pub struct Memory {
     tenants: Vec<u64>,
     /// The most that was reserved, or would have been, since it was last asked.
     wanted: u64,
+    /// Bytes that were taken when none were reserved: by the model's weights, by others.
+    baseline: u64,
     lease: Option<Lease>,
 }
 
 impl Memory {
     /// What the control plane says from now on.
     pub fn set_headroom(&mut self, headroom: Headroom) {
+        let is_idle = self.reserved() == 0 && self.reserved_at(headroom.measured_ns.saturating_sub(LAG_NS)) == 0;
+        if is_idle {
+            self.baseline = headroom.capacity.saturating_sub(headroom.free);
+        }
         self.headroom = headroom;
     }
 
@@ -168,7 +175,10 @@ impl Memory {
         }
         let since = i128::from(self.reserved()) - i128::from(self.reserved_at(measured_ns.saturating_sub(LAG_NS)));
         let part = |bytes: u64| i128::from(bytes) * i128::from(share) / 1_000_000;
-        let left = part(free) - since;
+        // What runs has not yet taken all that was reserved for it, so a report shows more free than there is: nor may all
+        // reservations together be more than what requests can have.
+        let ledger = part(capacity.saturating_sub(self.baseline)) - i128::from(self.reserved());
+        let left = (part(free) - since).min(ledger);
         let wanted = i128::from(claim.bytes);
         if wanted > left {
             return Err(Shortage::Full);
@@ -306,6 +316,7 @@ impl Memory {
             self.newest_slot,
             self.decayed_ns,
             self.wanted,
+            self.baseline,
         ];
         let lengths = [self.history.len() as u64, self.tenants.len() as u64];
         let holders = self.holders.iter().flatten();
@@ -336,7 +347,7 @@ impl Memory {
             largest_free: next()?,
             measured_ns: next()?,
         };
-        let (newest_slot, decayed_ns, wanted) = (next()?, next()?, next()?);
+        let (newest_slot, decayed_ns, wanted, baseline) = (next()?, next()?, next()?, next()?);
         let lease = Lease {
             share: u32::try_from(next()?).unwrap_or(u32::MAX),
             until_ns: next()?,
@@ -363,6 +374,7 @@ impl Memory {
             decayed_ns,
             tenants,
             wanted,
+            baseline,
             lease: (lease.binds_until_ns > 0).then_some(lease),
         })
     }

@@ -58,6 +58,32 @@ fn what_was_reserved_since_the_report_is_taken_off_until_the_next_report_has_it(
 }
 
 #[test]
+fn what_runs_and_has_not_grown_yet_keeps_what_was_reserved_for_it() {
+    let mut memory = memory(800, SECOND);
+    // 200 of the 1000 are the model's.
+    for _ in 0..4 {
+        memory
+            .reserve(&claim(150, Priority::P0), &TERMS, WHOLE, SECOND)
+            .unwrap();
+    }
+    // The next report shows that only 100 of those 600 have been taken so far.
+    memory.set_headroom(Headroom {
+        capacity: 1000,
+        free: 700,
+        largest_free: 700,
+        measured_ns: 3 * SECOND,
+    });
+    assert_eq!(
+        memory.reserve(&claim(201, Priority::P0), &TERMS, WHOLE, 3 * SECOND),
+        Err(Shortage::Full)
+    );
+    assert_eq!(
+        memory.reserve(&claim(200, Priority::P0), &TERMS, WHOLE, 3 * SECOND),
+        Ok(())
+    );
+}
+
+#[test]
 fn an_old_report_lets_nothing_more_in() {
     let mut memory = memory(1000, 10 * SECOND);
     let ask = claim(1, Priority::P0);

@@ -1,0 +1,44 @@
+//! Tokens: reserved before, settled after, and what can never be had.
+
+use super::answers::start;
+use super::scene::rate_limits;
+use anyhow::{Result, ensure};
+use serde_json::json;
+
+#[tokio::test]
+async fn what_was_reserved_and_not_used_comes_back_when_the_answer_has_ended() -> Result<()> {
+    let limit = json!({"limits": [{"unit": "tokens", "rate": 1, "per": "hour", "burst": 1000}]});
+    let mesh = start(&[rate_limits("tokens", &limit)]).await?;
+    // Each reserves 410 of the 1000, and uses 11: its prompt, and the one message of the answer.
+    for number in 0..30 {
+        let reply = mesh
+            .call(&[("x-prompt-tokens", b"10"), ("x-max-tokens", b"400")])
+            .await?;
+        ensure!(reply.grpc_status == Some(0), "request {number}: {reply:?}");
+    }
+    // 330 are used: 700 are not there.
+    let reply = mesh.call(&[("x-max-tokens", b"700")]).await?;
+    ensure!(reply.grpc_status == Some(8), "{reply:?}");
+    ensure!(
+        reply.header("ratelimit").is_some_and(|left| left.contains("r=6")),
+        "{reply:?}"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn more_tokens_than_the_burst_are_refused_for_good() -> Result<()> {
+    let limit = json!({"limits": [{"unit": "tokens", "rate": 1000, "burst": 1000}]});
+    let mesh = start(&[rate_limits("tokens", &limit)]).await?;
+    for tokens in ["1001", "1000000000000", "99999999999999999999999999"] {
+        let reply = mesh.call(&[("x-max-tokens", tokens.as_bytes())]).await?;
+        ensure!(reply.grpc_status == Some(3), "{tokens}: {reply:?}");
+        ensure!(
+            reply.header("x-kilocard-reason") == Some("COST_ABOVE_BURST"),
+            "{reply:?}"
+        );
+        ensure!(reply.header("grpc-retry-pushback-ms").is_none(), "{reply:?}");
+    }
+    ensure!(mesh.call(&[("x-max-tokens", b"12")]).await?.grpc_status == Some(0));
+    Ok(())
+}
