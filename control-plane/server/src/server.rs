@@ -123,11 +123,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), ServeErr
         metrics.clone(),
         stop.clone(),
     ));
-    let office = match &config.source {
-        SourceConfig::Etcd => Office::Elected(election.clone()),
-        SourceConfig::Folder { .. } => Office::Sole,
-    };
-    let channel = Channel::new(office, feeds.mesh.clone(), metrics.clone());
+    let channel = Channel::new(office(&config.source, &election), feeds.mesh.clone(), metrics.clone());
     tasks.spawn(channel.clone().run(stop.clone()));
     let (pools_out, pools) = watch::channel(None);
     tasks.spawn(scaling::run(
@@ -185,6 +181,14 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), ServeErr
         () = overdue => tracing::warn!("streams are still open: ending anyway"),
     }
     Ok(())
+}
+
+/// Who divides the limits of the mesh.
+fn office(source: &SourceConfig, election: &watch::Receiver<Outcome>) -> Office {
+    match source {
+        SourceConfig::Etcd => Office::Elected(election.clone()),
+        SourceConfig::Folder { .. } => Office::Sole,
+    }
 }
 
 /// The source, as far as it has to be told from others.

@@ -144,7 +144,7 @@ impl Channel {
             acknowledged: request.acknowledged,
             base: share(request.base_share),
             leaving: false,
-            demands: request.demands.into_iter().map(demand).collect(),
+            demands: request.demands.iter().map(demand).collect(),
         };
         let mut term = self.term(revision);
         let Some(Term {
@@ -164,12 +164,12 @@ impl Channel {
         let memory = mesh.map_or_else(Vec::new, |mesh| self.arrivals().headroom(&mesh, now));
         Ok(ExchangeResponse {
             memory,
-            ..response(grant)
+            ..response(&grant)
         })
     }
 }
 
-fn demand(demand: wire::Demand) -> Demand {
+fn demand(demand: &wire::Demand) -> Demand {
     Demand {
         key: format!("{}{SEPARATOR}{}", demand.policy, demand.key).into(),
         parts: demand.parts_per_million,
@@ -180,7 +180,7 @@ fn share(parts_per_million: u32) -> Share {
     Share::from_parts(parts_per_million)
 }
 
-fn response(grant: Grant) -> ExchangeResponse {
+fn response(grant: &Grant) -> ExchangeResponse {
     let millis = |duration: Duration| u32::try_from(duration.as_millis()).unwrap_or(u32::MAX);
     let leases = grant.leases.iter().filter_map(|lease| {
         let (policy, key) = lease.key.split_once(SEPARATOR)?;

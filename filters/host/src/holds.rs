@@ -50,15 +50,15 @@ pub(crate) struct Hold {
     pub(crate) seen: Seen,
 }
 
-/// What is known of the requests of a version.
-pub(crate) fn known(route: &str) -> Known {
+/// What is known of the requests of a version; of output, what so many of 100 did not exceed.
+pub(crate) fn known(route: &str, output_percent: u32) -> Known {
     LEARNED.with_borrow(|all| {
         let version = all.get(route);
         let of =
             |learned: fn(&Version) -> &Learned, percent| version.and_then(|version| learned(version).quantile(percent));
         Known {
             prompt_tokens: of(|version| &version.prompt, 50),
-            output_tokens: of(|version| &version.output, 95),
+            output_tokens: of(|version| &version.output, output_percent),
             gpu_ms: of(|version| &version.gpu_ms, 95),
         }
     })

@@ -15,7 +15,7 @@ use kilocard_policy::{Decision, Policy, RequestView, Verdict};
 use crate::abi::{self, HostError};
 use crate::counters::Counters;
 use crate::holds::{self, Hold};
-use crate::root::Active;
+use crate::root::{Active, vm};
 use crate::sync;
 
 /// The seed of the keys' hashes, the same in all threads and in no other process.
@@ -89,13 +89,14 @@ pub(crate) fn apply<'p>(
     let subject = Subject::of(request, decision);
     let model = policy.cost_model(subject.model);
     let (asked, route) = (Asked::of(request), route_of(&subject));
-    let cost = model.reserve(asked, holds::known(&route));
+    let cost = model.reserve(asked, holds::known(&route, CostModel::USUAL_PERCENT));
     let at = active.limits.moment(policy, abi::monotonic_ns()?)?;
     let charges = Charges::of(tables, &subject, cost, active.limits.seed);
     for charge in charges.enforced.iter().chain(&charges.shadow) {
         sync::ask(charge, &subject);
     }
-    let claim = claim(active, &model, &subject, cost);
+    let in_memory = model.reserve(asked, holds::known(&route, model.memory_percent()));
+    let claim = claim(active, &model, &subject, in_memory);
     if let Some(claim) = &claim
         && let Some(shortage) = reserve(&route, &model, claim, at)?
     {
@@ -162,7 +163,7 @@ fn route_of(subject: &Subject<'_>) -> String {
 /// The memory that the request needs, if that is a condition.
 fn claim(active: &Active, model: &CostModel, subject: &Subject<'_>, cost: Cost) -> Option<Claim> {
     Some(Claim {
-        holder: active.vm,
+        holder: vm(),
         bytes: model.bytes(cost)?,
         priority: subject.priority,
         tenant: Fingerprint::of(subject, &[KeyPart::Tenant], active.limits.seed).get(),

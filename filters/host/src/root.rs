@@ -1,6 +1,6 @@
 //! One plugin in one VM: takes the configuration and makes a stream context for every request.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::hash::{BuildHasher, RandomState};
 use std::rc::Rc;
 use std::time::Duration;
@@ -34,8 +34,7 @@ pub(crate) struct Active {
     pub(crate) limits: Limits,
     /// The cluster of the control plane, if there is a channel to it.
     sync_cluster: Option<String>,
-    /// Random, of this VM and this configuration: what holds memory for its requests.
-    pub(crate) vm: u64,
+
     pub(crate) random: RefCell<fastrand::Rng>,
     pub(crate) log_limit: RefCell<LogLimit>,
 }
@@ -48,8 +47,20 @@ impl Active {
 
     /// Whether anything is done that no request gives rise to.
     fn ticks(&self) -> bool {
-        self.sync_cluster.is_some() || self.policy.admits_by_memory()
+        self.sync_cluster.is_some() || self.policy.admits_by_memory() || waiting::has_any()
     }
+}
+
+thread_local! {
+    static VM: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Random, of this VM, whatever it is configured with: who reports, and who holds memory for its requests.
+pub(crate) fn vm() -> u64 {
+    if VM.get() == 0 {
+        VM.set(seed().max(1));
+    }
+    VM.get()
 }
 
 struct Root {
@@ -75,7 +86,7 @@ impl Root {
         Ok(Active {
             limits: Limits::new(seed, config.sync_cluster.is_some()).map_err(|error| vec![error.to_string()])?,
             sync_cluster: config.sync_cluster.filter(|_| self.stages.contains(Stages::LIMITS)),
-            vm: seed,
+
             counters: Counters::define(&policy, self.stages),
             policy,
             stages: self.stages,
@@ -129,10 +140,10 @@ impl RootContext for Root {
     fn on_tick(&mut self) {
         let Some(active) = &self.active else { return };
         if let Some(cluster) = &active.sync_cluster {
-            sync::tick(cluster, active.limits.seed(), active.vm);
+            sync::tick(cluster, active.limits.seed(), vm());
         }
-        if active.policy.admits_by_memory() {
-            waiting::tick(active);
+        if active.policy.admits_by_memory() || waiting::has_any() {
+            waiting::tick();
         }
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::abi;
 use crate::holds;
-use crate::root::Active;
+use crate::root::{Active, vm};
 use crate::stream::Done;
 
 /// How often those that wait are looked at.
@@ -41,6 +41,11 @@ pub(crate) fn add(stream: u32, active: Rc<Active>) {
     WAITING.with_borrow_mut(|all| all.push(waiting));
 }
 
+/// Whether any request waits, be it under an earlier configuration.
+pub(crate) fn has_any() -> bool {
+    WAITING.with_borrow(|all| !all.is_empty())
+}
+
 /// A request has ended: it waits no more.
 pub(crate) fn forget(stream: u32) {
     WAITING.with_borrow_mut(|all| all.retain(|waiting| waiting.stream != stream));
@@ -53,12 +58,12 @@ pub(crate) fn take_record(stream: u32) -> Option<String> {
 }
 
 /// Decides anew those that wait, the one that came first first.
-pub(crate) fn tick(active: &Rc<Active>) {
+pub(crate) fn tick() {
     let Ok(now) = abi::monotonic_ns() else { return };
     let last = TOUCHED.with_borrow(|last| *last);
     if now.saturating_sub(last) >= TOUCH_NS {
         TOUCHED.with_borrow_mut(|last| *last = now);
-        let _ = holds::touch(active.vm, now);
+        let _ = holds::touch(vm(), now);
     }
     let all = WAITING.with_borrow_mut(std::mem::take);
     for (place, waiting) in all.into_iter().enumerate() {

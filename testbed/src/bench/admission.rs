@@ -41,6 +41,9 @@ pub struct Admission {
     /// Requests a second that count as the worker's capacity, and that the limit on queries lets through
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     capacity: u32,
+    /// The percentile of output by which memory is reserved
+    #[arg(long, default_value_t = 95, value_parser = clap::value_parser!(u32).range(50..=99))]
+    percentile: u32,
     /// Blocks of the worker's arena, 64 KiB each, for 16 tokens each
     #[arg(long, default_value_t = 400, value_parser = clap::value_parser!(u32).range(64..=1_000_000))]
     blocks: u32,
@@ -49,7 +52,7 @@ pub struct Admission {
 impl Admission {
     pub(super) async fn run(self) -> Result<()> {
         let mut builder = Testbed::builder("bench-admission");
-        for document in variant::documents(self.capacity) {
+        for document in variant::documents(self.capacity, self.percentile) {
             builder = builder.policy(document.to_string());
         }
         let mut testbed = builder.start().await?;
@@ -79,7 +82,8 @@ impl Admission {
             "admission",
             &json!({
                 "rounds": self.rounds, "seconds": self.seconds, "capacity_per_second": self.capacity, "blocks": self.blocks,
-                "policies": variant::documents(self.capacity), "ways": rows,
+                "output_percentile": self.percentile,
+                "policies": variant::documents(self.capacity, self.percentile), "ways": rows,
             }),
         )
     }

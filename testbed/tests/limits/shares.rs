@@ -64,6 +64,7 @@ async fn await_share(proxy: SocketAddr) -> Result<()> {
 }
 
 #[tokio::test]
+#[expect(clippy::print_stdout, reason = "the figures are quoted in the docs")]
 async fn proxies_that_come_and_go_never_let_through_more_than_the_limit() -> Result<()> {
     let install = Install::locate()?;
     let run = Run::create("shares")?;

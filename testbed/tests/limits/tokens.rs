@@ -9,18 +9,17 @@ use serde_json::json;
 async fn what_was_reserved_and_not_used_comes_back_when_the_answer_has_ended() -> Result<()> {
     let limit = json!({"limits": [{"unit": "tokens", "rate": 1, "per": "hour", "burst": 1000}]});
     let mesh = start(&[rate_limits("tokens", &limit)]).await?;
-    // Each reserves 410 of the 1000, and uses 11: its prompt, and the one message of the answer.
+    // Each reserves 410 of the 1000, and uses 10: its prompt, for the answer has no message.
     for number in 0..30 {
         let reply = mesh
             .call(&[("x-prompt-tokens", b"10"), ("x-max-tokens", b"400")])
             .await?;
         ensure!(reply.grpc_status == Some(0), "request {number}: {reply:?}");
     }
-    // 330 are used: 700 are not there.
-    let reply = mesh.call(&[("x-max-tokens", b"700")]).await?;
+    let reply = mesh.call(&[("x-max-tokens", b"701")]).await?;
     ensure!(reply.grpc_status == Some(8), "{reply:?}");
     ensure!(
-        reply.header("ratelimit").is_some_and(|left| left.contains("r=6")),
+        reply.header("ratelimit").is_some_and(|left| left.contains(";r=700;")),
         "{reply:?}"
     );
     Ok(())

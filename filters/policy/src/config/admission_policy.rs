@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::limits::{ADMISSION_WAIT_MS, MARGIN_PERCENT, STALE_MS, TOKENS_EACH, WATERMARK_PERCENT};
+use super::limits::{ADMISSION_WAIT_MS, MARGIN_PERCENT, OUTPUT_PERCENTILE, STALE_MS, TOKENS_EACH, WATERMARK_PERCENT};
 use super::name;
 use super::reader::Node;
 use super::violation::Violations;
@@ -67,6 +67,10 @@ pub struct MemoryCost {
     /// Percent of an endpoint's memory that is never given away.
     #[cfg_attr(test, schemars(default, range(max = *WATERMARK_PERCENT.end())))]
     pub watermark_percent: u32,
+    /// So many of 100 requests of the version find that what was reserved for their output is enough. Fewer reserve less, let more
+    /// run at once, and may run out of memory.
+    #[cfg_attr(test, schemars(default, range(min = *OUTPUT_PERCENTILE.start(), max = *OUTPUT_PERCENTILE.end())))]
+    pub output_percentile: u32,
     /// A worker's report that is older than this many milliseconds counts as one without free memory.
     #[cfg_attr(test, schemars(default, range(min = *STALE_MS.start(), max = *STALE_MS.end())))]
     pub stale_ms: u32,
@@ -129,6 +133,7 @@ fn read_memory(node: &Node<'_>, out: &mut Violations) -> Option<MemoryCost> {
         value.map(|value| value.unwrap_or(default))
     };
     let watermark = integer("watermark_percent", &WATERMARK_PERCENT, 5);
+    let percentile = integer("output_percentile", &OUTPUT_PERCENTILE, 95);
     let stale = integer("stale_ms", &STALE_MS, 3000);
     let p1 = integer("p1_margin_percent", &MARGIN_PERCENT, 10);
     let p2 = integer("p2_margin_percent", &MARGIN_PERCENT, 20);
@@ -142,6 +147,7 @@ fn read_memory(node: &Node<'_>, out: &mut Violations) -> Option<MemoryCost> {
         bytes_per_request: request?,
         bytes_per_token: token?,
         watermark_percent: watermark?,
+        output_percentile: percentile?,
         stale_ms: stale?,
         p1_margin_percent: p1?,
         p2_margin_percent: p2?,
@@ -154,6 +160,7 @@ const MEMORY: &[&str] = &[
     "bytes_per_request",
     "bytes_per_token",
     "watermark_percent",
+    "output_percentile",
     "stale_ms",
     "p1_margin_percent",
     "p2_margin_percent",

@@ -70,6 +70,8 @@ pub(super) const MAX_KEYS: RangeInclusive<u32> = 1..=1_000_000;
 pub(super) const TOKENS_EACH: RangeInclusive<u32> = 1..=4096;
 /// What `watermark_percent` of an AdmissionPolicy may be.
 pub(super) const WATERMARK_PERCENT: RangeInclusive<u32> = 0..=50;
+/// What `output_percentile` of an AdmissionPolicy may be.
+pub(super) const OUTPUT_PERCENTILE: RangeInclusive<u32> = 50..=99;
 /// What the margins of an AdmissionPolicy may be.
 pub(super) const MARGIN_PERCENT: RangeInclusive<u32> = 0..=90;
 /// What `stale_ms` of an AdmissionPolicy may be: workers report about once a second.

@@ -19,7 +19,7 @@ pub struct Asked {
 pub struct Known {
     /// Tokens of the prompt that half of the requests did not exceed.
     pub prompt_tokens: Option<u64>,
-    /// Tokens of output that 95 of 100 requests did not exceed.
+    /// Tokens of output that as many requests as was asked for did not exceed.
     pub output_tokens: Option<u64>,
     /// Milliseconds of GPU time that 95 of 100 requests did not exceed.
     pub gpu_ms: Option<u64>,
@@ -128,6 +128,15 @@ impl CostModel {
     pub fn output(&self, seen: &Seen) -> u64 {
         let by_messages = seen.messages.saturating_mul(self.tokens.tokens_per_message.into());
         seen.usage.and_then(|usage| usage.output_tokens).unwrap_or(by_messages)
+    }
+
+    /// What is usual, for tokens that are given back: what so many of 100 requests do not exceed.
+    pub const USUAL_PERCENT: u32 = 95;
+
+    /// The same for memory.
+    pub fn memory_percent(&self) -> u32 {
+        self.memory
+            .map_or(Self::USUAL_PERCENT, |memory| memory.output_percentile)
     }
 
     /// Bytes of GPU memory that so many tokens take; nothing, if memory is no condition.

@@ -100,7 +100,7 @@ impl Variant {
 }
 
 /// The policies: a model for each way, and its limits.
-pub(super) fn documents(capacity: u32) -> Vec<Value> {
+pub(super) fn documents(capacity: u32, percentile: u32) -> Vec<Value> {
     let document = |kind: &str, name: &str, spec: Value| json!({"api_version": "kilocard/v1", "kind": kind, "metadata": {"name": name}, "spec": spec});
     let mut documents = Vec::new();
     for variant in Variant::ALL {
@@ -118,6 +118,7 @@ pub(super) fn documents(capacity: u32) -> Vec<Value> {
         if variant.limits_memory() {
             let memory = json!({
                 "bytes_per_request": BLOCK_BYTES, "bytes_per_token": BLOCK_BYTES / BLOCK_TOKENS, "watermark_percent": 5,
+                "output_percentile": percentile,
             });
             let tokens = json!({"default_output": 128});
             documents.push(document(

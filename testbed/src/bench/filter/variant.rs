@@ -2,9 +2,9 @@
 
 use crate::install::Install;
 use crate::starter;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use clap::ValueEnum;
-use kilocard_policy::config::{FilterConfig, MeshState};
+use kilocard_policy::config::{self, Document, FilterConfig, MeshState};
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::net::SocketAddr;
@@ -30,6 +30,12 @@ pub(super) enum Variant {
     Lua,
     /// An ext_proc server that does the same
     ExtProc,
+    /// One limit that all threads share, in the rate-limit module alone
+    RateLimit,
+    /// Envoy's own local_ratelimit, which shares one bucket too
+    LocalRateLimit,
+    /// The gateway module with the same limit
+    GatewayLimit,
 }
 
 impl Variant {
@@ -40,6 +46,9 @@ impl Variant {
             Self::TwoFilters => "two modules (wasm)",
             Self::Lua => "Lua, the same",
             Self::ExtProc => "ext_proc (tonic), the same",
+            Self::RateLimit => "rate-limit module (wasm)",
+            Self::LocalRateLimit => "Envoy's local_ratelimit",
+            Self::GatewayLimit => "gateway module with a limit",
         }
     }
 
@@ -50,7 +59,15 @@ impl Variant {
             Self::TwoFilters => "two-filters",
             Self::Lua => "lua",
             Self::ExtProc => "ext-proc",
+            Self::RateLimit => "rate-limit",
+            Self::LocalRateLimit => "local-rate-limit",
+            Self::GatewayLimit => "gateway-limit",
         }
+    }
+
+    /// Whether it has to show at the border cases what it does: those that only limit let all of them pass.
+    pub(super) fn is_verified(self) -> bool {
+        !matches!(self, Self::RateLimit | Self::LocalRateLimit)
     }
 
     /// The whole configuration of an Envoy of this variant; `server` is where the ext_proc server is.
@@ -77,6 +94,16 @@ impl Variant {
                 },
             })],
             Self::ExtProc => vec![ext_proc()],
+            Self::RateLimit => vec![wasm(
+                "kilocard_rate_limit",
+                &module(install, "kilocard_rate_limit"),
+                &limited(&[])?,
+            )],
+            Self::LocalRateLimit => vec![local_rate_limit()],
+            Self::GatewayLimit => {
+                let routing = starter::routing_document(10)?;
+                vec![wasm("kilocard_gateway", &install.filter, &limited(&[routing])?)]
+            }
         };
         let clusters = match self {
             Self::ExtProc => vec![cluster(server.context("ext_proc needs its server")?)],
@@ -98,6 +125,38 @@ pub(super) fn filter_config() -> Result<String> {
     })?)
 }
 
+/// So much a second that nothing is refused: what is measured is the decision.
+const PLENTY: u32 = 1_000_000;
+
+/// The configuration of a filter with one limit for all requests.
+fn limited(documents: &[Document]) -> Result<String> {
+    let limit = config::parse(&json!({
+        "api_version": "kilocard/v1", "kind": "RateLimitPolicy", "metadata": {"name": "all"},
+        "spec": {"limits": [{"unit": "requests", "rate": PLENTY, "burst": PLENTY}]},
+    }))
+    .map_err(|violations| anyhow!("{violations:?}"))?;
+    Ok(serde_json::to_string(&FilterConfig {
+        sync_cluster: None,
+        revision: "bench".to_owned(),
+        documents: [documents, &[limit]].concat(),
+        state: MeshState::default(),
+    })?)
+}
+
+fn local_rate_limit() -> Value {
+    let always = json!({"default_value": {"numerator": 100}});
+    json!({
+        "name": "envoy.filters.http.local_ratelimit",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit",
+            "stat_prefix": "bench",
+            "token_bucket": {"max_tokens": PLENTY, "tokens_per_fill": PLENTY, "fill_interval": "1s"},
+            "filter_enabled": always,
+            "filter_enforced": always,
+        },
+    })
+}
+
 /// Where a module of ours lies: beside the gateway's.
 fn module(install: &Install, name: &str) -> PathBuf {
     install.filter.with_file_name(format!("{name}.wasm"))
@@ -109,6 +168,7 @@ pub(super) fn module_sizes(install: &Install) -> Result<Vec<(&'static str, u64)>
         "kilocard_gateway",
         "kilocard_header_validation",
         "kilocard_model_routing",
+        "kilocard_rate_limit",
     ]
     .into_iter()
     .map(|name| {

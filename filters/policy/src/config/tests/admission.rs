@@ -12,7 +12,7 @@ fn the_canonical_json_of_costs_spells_out_every_default() {
     let spec = json!({"model": "m", "memory": {"bytes_per_token": 131_072}});
     let written = serde_json::to_value(document(&admission(&spec))).unwrap();
     let memory = json!({
-        "bytes_per_request": 0, "bytes_per_token": 131_072, "watermark_percent": 5, "stale_ms": 3000,
+        "bytes_per_request": 0, "bytes_per_token": 131_072, "watermark_percent": 5, "output_percentile": 95, "stale_ms": 3000,
         "p1_margin_percent": 10, "p2_margin_percent": 20, "floor_percent": 5, "wait_ms": 40,
     });
     assert_eq!(written["spec"]["memory"], memory);
