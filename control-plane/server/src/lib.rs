@@ -20,6 +20,7 @@ pub mod election;
 pub mod metrics;
 pub mod model;
 pub mod publish;
+pub mod rls;
 pub mod saved;
 pub mod scaling;
 pub mod secrets;

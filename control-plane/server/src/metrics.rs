@@ -21,6 +21,9 @@ mod quota;
 
 pub use quota::QuotaMetrics;
 mod pools;
+mod rls;
+
+pub use rls::RlsMetrics;
 
 /// Label set of a metric by one word.
 type ByWord = [(&'static str, &'static str); 1];
@@ -45,6 +48,8 @@ pub struct Metrics {
     rejected_records: Gauge,
     /// How limits of the mesh are divided.
     pub quota: QuotaMetrics,
+    /// Requests of Envoy's own rate-limit filter.
+    pub rls: RlsMetrics,
 }
 
 impl Default for Metrics {
@@ -60,6 +65,7 @@ impl Default for Metrics {
             spillover_percent: Gauge::default(),
             rejected_records: Gauge::default(),
             quota: QuotaMetrics::default(),
+            rls: RlsMetrics::default(),
         }
     }
 }
@@ -175,6 +181,7 @@ impl Metrics {
             self.rejected_records.clone(),
         );
         self.quota.register(&mut registry);
+        self.rls.register(&mut registry);
         let connected = to_gauge(nodes.counters().connected_streams);
         registry.register("nodes", "Proxies with an open xDS stream", ConstGauge::new(connected));
         register_xds(&mut registry, nodes);

@@ -6,7 +6,9 @@ use crate::ads::{Ads, Drain};
 use crate::config::{Config, SourceConfig};
 use crate::election::{Election, Outcome};
 use crate::metrics::Metrics;
+use crate::model::Mesh;
 use crate::publish::{self, Inlets, Outlets};
+use crate::rls::RateLimits;
 use crate::saved::Origin;
 use crate::saved::folder::Folder;
 use crate::saved::saver;
@@ -70,7 +72,7 @@ pub enum ServeError {
 /// The addresses that were bound, as written to `--endpoints-file`.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Endpoints {
-    /// ADS, and KEDA's external scaler.
+    /// ADS, the filters' channel, Envoy's rate-limit protocol, and KEDA's external scaler.
     pub xds: SocketAddr,
     /// `/ready`, `/metrics`, `/status`.
     pub admin: SocketAddr,
@@ -123,8 +125,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), ServeErr
         metrics.clone(),
         stop.clone(),
     ));
-    let channel = Channel::new(office(&config.source, &election), feeds.mesh.clone(), metrics.clone());
-    tasks.spawn(channel.clone().run(stop.clone()));
+    let (channel, limits) = start_limits(&config.source, &election, &feeds.mesh, &metrics, (&tasks, &stop));
     let (pools_out, pools) = watch::channel(None);
     tasks.spawn(scaling::run(
         feeds.mesh.clone(),
@@ -151,11 +152,15 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), ServeErr
     // The builder's own `tcp_nodelay` does not reach sockets that it did not bind itself; without it a push waits some
     // 40 ms for the ACK of the one before.
     let incoming = TcpIncoming::from(xds).with_nodelay(Some(true));
-    let keda = Keda::new(pools, stop.clone()).into_service();
     let grpc = tonic::transport::Server::builder()
         .http2_keepalive_interval(Some(KEEP_ALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
-        .add_routes(ads.routes().add_service(channel.server()).add_service(keda))
+        .add_routes(
+            ads.routes()
+                .add_service(channel.server())
+                .add_service(limits.server())
+                .add_service(Keda::new(pools, stop.clone()).into_service()),
+        )
         .serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
     let admin = axum::serve(http, admin::router(views)).with_graceful_shutdown(stop.clone().cancelled_owned());
     let admin = async { admin.await.map_err(ServeError::Admin) };
@@ -181,14 +186,6 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), ServeErr
         () = overdue => tracing::warn!("streams are still open: ending anyway"),
     }
     Ok(())
-}
-
-/// Who divides the limits of the mesh.
-fn office(source: &SourceConfig, election: &watch::Receiver<Outcome>) -> Office {
-    match source {
-        SourceConfig::Etcd => Office::Elected(election.clone()),
-        SourceConfig::Folder { .. } => Office::Sole,
-    }
 }
 
 /// The source, as far as it has to be told from others.
@@ -239,6 +236,25 @@ fn start_source(
         }
     }
     standing
+}
+
+/// Starts what divides limits, and what serves Envoy's own rate-limit filter.
+fn start_limits(
+    source: &SourceConfig,
+    election: &watch::Receiver<Outcome>,
+    mesh: &watch::Receiver<Option<Arc<Mesh>>>,
+    metrics: &Metrics,
+    (tasks, stop): (&TaskTracker, &CancellationToken),
+) -> (Channel, RateLimits) {
+    let office = match source {
+        SourceConfig::Etcd => Office::Elected(election.clone()),
+        SourceConfig::Folder { .. } => Office::Sole,
+    };
+    let channel = Channel::new(office, mesh.clone(), metrics.clone());
+    tasks.spawn(channel.clone().run(stop.clone()));
+    let limits = RateLimits::new(channel.clone(), mesh.clone(), metrics.clone());
+    tasks.spawn(limits.clone().run(stop.clone()));
+    (channel, limits)
 }
 
 /// Tells the source's intake what an earlier process left.

@@ -97,7 +97,10 @@ impl Channel {
     }
 
     /// The revision of the leadership under which this replica may divide now.
-    fn revision(&self) -> Result<i64, Status> {
+    ///
+    /// # Errors
+    /// If another replica divides; which one, if that is known.
+    pub(crate) fn revision(&self) -> Result<i64, Status> {
         let Office::Elected(outcome) = &self.office else {
             return Ok(0);
         };
@@ -132,20 +135,15 @@ impl Channel {
         term
     }
 
-    /// Answers one report.
+    /// Answers one report, of a proxy that speaks to the authority of this leadership.
     ///
     /// # Errors
-    /// If another replica divides, or the report is malformed.
-    pub fn answer(&self, request: ExchangeRequest) -> Result<ExchangeResponse, Status> {
-        let revision = self.revision()?;
+    /// If another replica divides, or this one under another leadership, or the report is malformed.
+    pub(crate) fn exchange(&self, revision: i64, report: &Report) -> Result<Grant, Status> {
+        if self.revision()? != revision {
+            return Err(Status::aborted("this replica has been elected anew: join again"));
+        }
         let now = self.origin.elapsed();
-        let report = Report {
-            proxy: request.proxy,
-            acknowledged: request.acknowledged,
-            base: share(request.base_share),
-            leaving: false,
-            demands: request.demands.iter().map(demand).collect(),
-        };
         let mut term = self.term(revision);
         let Some(Term {
             authority, looked_at, ..
@@ -153,14 +151,30 @@ impl Channel {
         else {
             return Err(Status::internal("there is no authority"));
         };
-        let granted = authority.exchange(now, &report);
+        let granted = authority.exchange(now, report);
         if looked_at.is_none_or(|last| now.saturating_sub(last) >= LOOK_EVERY) {
             *looked_at = Some(now);
             self.metrics.quota.take_down(authority);
         }
         drop(term);
-        let grant = granted.map_err(|error| refusal(&error))?;
+        granted.map_err(|error| refusal(&error))
+    }
+
+    /// Answers one report.
+    ///
+    /// # Errors
+    /// If another replica divides, or the report is malformed.
+    pub fn answer(&self, request: ExchangeRequest) -> Result<ExchangeResponse, Status> {
+        let report = Report {
+            proxy: request.proxy,
+            acknowledged: request.acknowledged,
+            base: share(request.base_share),
+            leaving: false,
+            demands: request.demands.iter().map(demand).collect(),
+        };
+        let grant = self.exchange(self.revision()?, &report)?;
         let mesh = self.mesh.borrow().clone();
+        let now = self.origin.elapsed();
         let memory = mesh.map_or_else(Vec::new, |mesh| self.arrivals().headroom(&mesh, now));
         Ok(ExchangeResponse {
             memory,
@@ -169,9 +183,19 @@ impl Channel {
     }
 }
 
+/// The authority's key of a policy's key.
+pub(crate) fn join(policy: &str, key: &str) -> Arc<str> {
+    format!("{policy}{SEPARATOR}{key}").into()
+}
+
+/// The policy and its key.
+pub(crate) fn part(key: &str) -> Option<(&str, &str)> {
+    key.split_once(SEPARATOR)
+}
+
 fn demand(demand: &wire::Demand) -> Demand {
     Demand {
-        key: format!("{}{SEPARATOR}{}", demand.policy, demand.key).into(),
+        key: join(&demand.policy, &demand.key),
         parts: demand.parts_per_million,
     }
 }
@@ -183,7 +207,7 @@ fn share(parts_per_million: u32) -> Share {
 fn response(grant: &Grant) -> ExchangeResponse {
     let millis = |duration: Duration| u32::try_from(duration.as_millis()).unwrap_or(u32::MAX);
     let leases = grant.leases.iter().filter_map(|lease| {
-        let (policy, key) = lease.key.split_once(SEPARATOR)?;
+        let (policy, key) = part(&lease.key)?;
         Some(wire::Lease {
             policy: policy.to_owned(),
             key: key.to_owned(),

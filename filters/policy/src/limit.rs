@@ -26,6 +26,6 @@ pub use demand::Demands;
 pub use estimate::CostModel;
 pub use gcra::Denied;
 pub use key::{Fingerprint, Subject};
-pub use limiter::{Charge, Moment, Obstacle, Outcome, Settlement, Store, admit, grant, settle};
+pub use limiter::{Charge, Left, Moment, Obstacle, Outcome, Settlement, Store, admit, grant, look, settle};
 pub use refusal::Limited;
 pub use table::{Cost, Table};

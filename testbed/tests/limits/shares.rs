@@ -18,17 +18,17 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 /// Each proxy's part of the burst is at least a request.
-const LAW: Law = Law { rate: 200, burst: 100 };
+pub(crate) const LAW: Law = Law { rate: 200, burst: 100 };
 /// What each proxy is asked, whatever its share: all of the limit, and half as much again.
 const LOAD: u32 = 300;
 
-fn limit() -> Value {
+pub(crate) fn limit() -> Value {
     let spec = json!({"scope": "mesh", "limits": [{"unit": "requests", "rate": LAW.rate, "burst": LAW.burst}]});
     rate_limits("shared", &spec)
 }
 
 /// Every proxy besieged for so long, at the same time.
-async fn besiege(proxies: &[SocketAddr], seconds: u32) -> Result<Vec<Answer>> {
+pub(crate) async fn besiege(proxies: &[SocketAddr], seconds: u32) -> Result<Vec<Answer>> {
     let load = OpenLoop {
         requests: LOAD * seconds,
         rate: LOAD,
@@ -46,7 +46,7 @@ async fn besiege(proxies: &[SocketAddr], seconds: u32) -> Result<Vec<Answer>> {
 }
 
 /// What part of the limit was let through in the last seconds of a siege.
-fn used_at_the_end(answers: &[Answer], last: Duration) -> f64 {
+pub(crate) fn used_at_the_end(answers: &[Answer], last: Duration) -> f64 {
     let Some(end) = answers.iter().map(|answer| answer.sent).max() else {
         return 0.0;
     };
@@ -54,7 +54,7 @@ fn used_at_the_end(answers: &[Answer], last: Duration) -> f64 {
     within(&admitted(answers), begin, end) as f64 / (f64::from(LAW.rate) * last.as_secs_f64())
 }
 
-async fn await_share(proxy: SocketAddr) -> Result<()> {
+pub(crate) async fn await_share(proxy: SocketAddr) -> Result<()> {
     poll::until("a proxy to get a share", DEADLINE, async || {
         let reply = raw::call(proxy, "ServerReady", &[], &ServerReadyRequest {}).await?;
         ensure!(reply.grpc_status == Some(12), "{}", reply.grpc_message);

@@ -120,11 +120,11 @@ impl Opened {
     }
 
     /// Asks each limit, with this proxy's part of it, for its next state.
-    fn update<E>(
+    fn update<'p, E>(
         &mut self,
-        table: &Table,
+        table: &'p Table,
         at: Moment,
-        mut next: impl FnMut(usize, &Quota, Share, Tat) -> Result<Tat, E>,
+        mut next: impl FnMut(usize, &'p Quota, Share, Tat) -> Result<Tat, E>,
     ) -> Result<(), E> {
         // There is room: it was looked for, and the overflow key has its set for itself.
         let Some(mut entry) = self.set.entry(self.key, at.now_ns) else {
@@ -224,6 +224,36 @@ fn commit<'p, S: Store>(
         remaining: 0,
         full_in_ns: 0,
     }))
+}
+
+/// What is left of a limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Left<'p> {
+    /// The limit.
+    pub quota: &'p Quota,
+    /// Cells that could be had now.
+    pub remaining: u64,
+    /// Nanoseconds until the bucket is full.
+    pub full_in_ns: u64,
+}
+
+/// What is left of each limit that a charge takes from; takes nothing.
+///
+/// # Errors
+/// Of the store.
+pub fn look<'p, S: Store>(store: &S, charge: &Charge<'p>, at: Moment) -> Result<Vec<Left<'p>>, S::Error> {
+    let mut left = Vec::with_capacity(charge.table.limits().len());
+    let mut opened = Opened::read(store, charge, at.now_ns)?;
+    let looked = opened.update(charge.table, at, |_, quota, mine, tat| {
+        left.push(Left {
+            quota,
+            remaining: mine.remaining(tat, at.now_ns),
+            full_in_ns: mine.full_in_ns(tat, at.now_ns),
+        });
+        Ok::<_, Infallible>(tat)
+    });
+    let Ok(()) = looked;
+    Ok(left)
 }
 
 /// How what was taken differs from what was used.

@@ -10,6 +10,8 @@ use crate::config::{KeyPart, LimitMatch, LimitScope, LimitUnit, RateLimit, RateL
 /// Keys in one value of the store. Keys fall into sets by their hash, so sets fill unevenly: with room for twice as many
 /// keys as are declared, one in about 300 sets is full when all declared keys are there (Poisson with mean 8, over 16).
 const WAYS: usize = 16;
+/// What the names of values begin with.
+const PREFIX: &str = "kilocard.limit.";
 /// A unit of GPU time, so that a millisecond can be counted.
 pub const GPU_CELLS_PER_SECOND: u64 = 1000;
 
@@ -27,7 +29,7 @@ pub struct Table {
 }
 
 /// One limit, compiled.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quota {
     /// What it says.
     pub limit: RateLimit,
@@ -147,12 +149,18 @@ impl Table {
     pub fn set_of(&self, key: Fingerprint) -> String {
         // The hash is as good in its upper half as in its lower.
         let set = (key.get() >> 32) % self.sets;
-        format!("kilocard.limit.{}/{set:x}", self.name)
+        format!("{PREFIX}{}/{set:x}", self.name)
     }
 
     /// The name of the value that all keys share for which there is no room.
     pub fn overflow_set(&self) -> String {
-        format!("kilocard.limit.{}/overflow", self.name)
+        format!("{PREFIX}{}/overflow", self.name)
+    }
+
+    /// Whether a value of the store is this policy's.
+    pub fn owns(&self, name: &str) -> bool {
+        let rest = name.strip_prefix(PREFIX).and_then(|rest| rest.strip_prefix(&self.name));
+        rest.is_some_and(|rest| rest.starts_with('/'))
     }
 
     /// Whether it is about this request.

@@ -141,6 +141,26 @@ fn limits_of_one_policy_are_taken_together() {
 }
 
 #[test]
+fn a_look_tells_what_is_left_and_takes_nothing() {
+    let limits = json!([{"unit": "requests", "rate": 1, "burst": 10}, {"unit": "tokens", "rate": 10, "burst": 100}]);
+    let policy = policy(&[json!({"by": ["user"], "limits": limits})]);
+    let store = Memory::default();
+    assert!(matches!(
+        ask(&store, &policy, "a", 60, at(SECOND)),
+        Outcome::Admitted(_)
+    ));
+    let charges = Charges::of(policy.rate_limits(), &of_user("a"), ONE, 5);
+    let seen = || {
+        let Ok(left) = look(&store, &charges.enforced[0], at(SECOND));
+        left.iter()
+            .map(|left| (left.remaining, left.full_in_ns))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(seen(), [(9, SECOND), (40, 6 * SECOND)]);
+    assert_eq!(seen(), [(9, SECOND), (40, 6 * SECOND)]);
+}
+
+#[test]
 fn what_can_never_pass_is_told_from_what_has_to_wait() {
     let policy = policy(&[
         json!({"limits": [{"unit": "tokens", "rate": 10, "burst": 100}]}),
