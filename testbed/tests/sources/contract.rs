@@ -313,7 +313,12 @@ async fn the_last_good_state_is_served_while_the_source_is_away(bench: &mut Benc
         source.saved.as_ref().is_some_and(|saved| saved.revision >= good),
         "{source:?}"
     );
-    ensure!(accepted(&report, "m")? == good && endpoints(&report) == ["a"]);
+    // It is ready with the state; what endpoints weigh follows with the first build, a moment later.
+    eventually(control_plane, "the endpoints from disk", |report| {
+        ensure!(accepted(report, "m")? == good && endpoints(report) == ["a"]);
+        Ok(())
+    })
+    .await?;
     let metrics = control_plane.page("/metrics").await?;
     ensure!(
         metrics.contains("kilocard_control_plane_state_source{source=\"disk\"} 1"),
