@@ -89,14 +89,21 @@ pub(crate) fn apply<'p>(
     let subject = Subject::of(request, decision);
     let model = policy.cost_model(subject.model);
     let (asked, route) = (Asked::of(request), route_of(&subject));
-    let cost = model.reserve(asked, holds::known(&route, CostModel::USUAL_PERCENT));
+    let cost = if tables.iter().any(is_settled) {
+        model.reserve(asked, holds::known(&route, CostModel::USUAL_PERCENT))
+    } else {
+        // Nobody asks for more than the number of requests: no need to look up what is usual.
+        ONE
+    };
     let at = active.limits.moment(policy, abi::monotonic_ns()?)?;
     let charges = Charges::of(tables, &subject, cost, active.limits.seed);
     for charge in charges.enforced.iter().chain(&charges.shadow) {
         sync::ask(charge, &subject);
     }
-    let in_memory = model.reserve(asked, holds::known(&route, model.memory_percent()));
-    let claim = claim(active, &model, &subject, in_memory);
+    let claim = model.terms().and_then(|_| {
+        let in_memory = model.reserve(asked, holds::known(&route, model.memory_percent()));
+        claim(active, &model, &subject, in_memory)
+    });
     if let Some(claim) = &claim
         && let Some(shortage) = reserve(&route, &model, claim, at)?
     {
@@ -122,14 +129,12 @@ pub(crate) fn apply<'p>(
         decision.verdict = Verdict::Refuse(limited.into_refusal(decision.reached()));
         return Ok(Applied::Decided);
     }
-    // What only counts requests is settled as it is taken.
-    let is_settled =
-        |charge: &Charge<'_>| charge.table.counts(LimitUnit::Tokens) || charge.table.counts(LimitUnit::GpuSeconds);
+
     let all = charges
         .enforced
         .iter()
         .chain(&charges.shadow)
-        .filter(|charge| is_settled(charge));
+        .filter(|charge| is_settled(charge.table));
     let charges: Vec<_> = all
         .filter_map(|charge| Some((position(tables, charge.table)?, charge.key)))
         .collect();
@@ -148,6 +153,18 @@ pub(crate) fn apply<'p>(
         holds::keep(stream, hold);
     }
     Ok(Applied::Decided)
+}
+
+/// What a request costs where only requests are counted.
+const ONE: Cost = Cost {
+    requests: 1,
+    tokens: 0,
+    gpu_ms: 0,
+};
+
+/// Whether what is taken differs from what is used. What only counts requests is settled as it is taken.
+fn is_settled(table: &Table) -> bool {
+    table.counts(LimitUnit::Tokens) || table.counts(LimitUnit::GpuSeconds)
 }
 
 fn position(tables: &[Table], table: &Table) -> Option<usize> {
