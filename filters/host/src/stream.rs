@@ -1,10 +1,12 @@
 //! One request.
 
 use std::rc::Rc;
+use std::time::Duration;
 
+use kilocard_policy::capture::{self, Circumstances};
 use kilocard_policy::limit::estimate::Usage;
 use kilocard_policy::record::Record;
-use kilocard_policy::{Decision, RequestView, Route, Stages, Verdict, capture, headers};
+use kilocard_policy::{Decision, RequestView, Route, Stages, Verdict, headers};
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::Action;
 
@@ -124,7 +126,12 @@ impl Active {
         self.counters.count(&decision);
         self.report(&decision);
         if self.policy.captures(random) {
-            let line = capture::write(&self.policy, self.stages, &request, &decision, random);
+            let circumstances = Circumstances {
+                stages: self.stages,
+                random,
+                time: abi::current_time_ns().ok().map(Duration::from_nanos),
+            };
+            let line = capture::write(&self.policy, &request, &decision, circumstances);
             leave(names::CAPTURE_STATE, &line);
         }
         Ok(done)

@@ -6,6 +6,8 @@
 //! digest, limits by the length, and a value that breaks its grammar names the first byte at fault, `…!<2 digits>`. What
 //! cannot be decided again, a rule on the content of such a value or on the caller, is [listed](Captured::not_evaluable).
 
+use std::time::Duration;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
@@ -50,27 +52,50 @@ const PLAIN: &[&str] = &[
     "x-canary-weight",
     "x-gpu-affinity",
     "x-gpu-class",
+    "x-kilocard-route",
+    "x-max-tokens",
     "x-model",
     "x-model-version",
     "x-priority",
+    "x-prompt-tokens",
     "x-request-id",
     "x-sla",
     "x-trace-id",
 ];
 
-/// One line, for the access log. `random` and `stages` as the decision was asked for; the sample is for the caller to
-/// [draw](Policy::captures).
+/// How a request was decided, besides its headers.
+#[derive(Clone, Copy, Debug)]
+pub struct Circumstances {
+    /// The stages that ran.
+    pub stages: Stages,
+    /// As the decision was asked for.
+    pub random: u64,
+    /// When the request came, since 1970 (UTC), if that is known. It is kept in microseconds.
+    pub time: Option<Duration>,
+}
+
+/// One line, for the access log. The sample is for the caller to [draw](Policy::captures).
+///
+/// `time_us` and `percent`, the part of the requests that is captured, came later than the rest of `"v":1`; whoever does not
+/// know them passes them over, and a [`Captured`] without them is one of which limits can say nothing.
 pub fn write(
     policy: &Policy,
-    stages: Stages,
     request: &RequestView<'_>,
     decision: &Decision<'_>,
-    random: u64,
+    circumstances: Circumstances,
 ) -> String {
+    let Circumstances { stages, random, time } = circumstances;
     let mut line = Map::new();
     line.insert("v".to_owned(), json!(1));
     line.insert("stages".to_owned(), json!(label(stages)));
     line.insert("random".to_owned(), json!(format!("{random:016x}")));
+    if let Some(time) = time {
+        let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        line.insert("time_us".to_owned(), json!(micros));
+    }
+    if let Some(capture) = policy.capture() {
+        line.insert("percent".to_owned(), json!(capture.percent));
+    }
     line.insert("overrides".to_owned(), json!(overrides(decision)));
     let record = Record::of(policy.revision(), decision);
     line.insert("decision".to_owned(), decision_json(&record));
@@ -100,6 +125,7 @@ fn label(stages: Stages) -> &'static str {
         (true, true) => "validation+routing",
         (true, false) => "validation",
         (false, true) => "routing",
+        (false, false) if stages.contains(Stages::LIMITS) => "limits",
         (false, false) => "",
     }
 }

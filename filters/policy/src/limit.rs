@@ -8,6 +8,7 @@
 //! - [`estimate`]: what a request will take, and has taken.
 //! - [`memory`]: GPU memory, reserved and given back. [`learned`]: what requests turn out to need.
 //! - [`refusal`]: what the client is told.
+//! - [`rehearsal`]: what limits would have made of recorded requests.
 
 pub mod charges;
 pub mod demand;
@@ -18,6 +19,7 @@ pub mod learned;
 pub mod limiter;
 pub mod memory;
 pub mod refusal;
+pub mod rehearsal;
 pub mod set;
 pub mod table;
 
@@ -28,4 +30,5 @@ pub use gcra::Denied;
 pub use key::{Fingerprint, Subject};
 pub use limiter::{Charge, Left, Moment, Obstacle, Outcome, Settlement, Store, admit, grant, look, settle};
 pub use refusal::Limited;
+pub use rehearsal::Rehearsal;
 pub use table::{Cost, Table};

@@ -4,6 +4,7 @@ mod answers;
 mod keys;
 mod law;
 mod memory;
+mod plan;
 mod rls;
 mod scene;
 mod shares;

@@ -1,5 +1,6 @@
 //! What a replay found.
 
+use super::limits::LimitsReport;
 use super::tally::{Groups, Origin};
 use crate::failure::Failure;
 use crate::table::{Table, printable};
@@ -17,7 +18,6 @@ type Why = (&'static str, Option<String>);
 /// What a replay found.
 #[derive(Debug, Default)]
 pub struct Report {
-    file: Rc<str>,
     files: Vec<Rc<str>>,
     /// Captured requests that were decided.
     requests: u64,
@@ -34,13 +34,14 @@ pub struct Report {
     refused_otherwise: Groups<(Why, Why)>,
     gpu: Groups<(String, String)>,
     reported: Groups<Why>,
+    /// What their limits make of them, if one of the policies has any.
+    pub(super) limits: Option<LimitsReport>,
 }
 
 impl Report {
-    /// The lines that follow are of this file.
-    pub(super) fn begin(&mut self, file: &str) {
-        self.file = file.into();
-        self.files.push(self.file.clone());
+    /// Lines of this file will follow.
+    pub(super) fn begin(&mut self, file: &Rc<str>) {
+        self.files.push(file.clone());
     }
 
     /// That it can be the ground of a verdict.
@@ -59,19 +60,11 @@ impl Report {
         Err(Failure::Usage(message))
     }
 
-    pub(super) fn origin(&self, line: u64, who: Option<u64>) -> Origin {
-        Origin {
-            file: self.file.clone(),
-            line,
-            who,
-        }
-    }
-
     /// A line that should hold a captured request and does not.
-    pub(super) fn malformed(&mut self, line: u64, why: String) {
+    pub(super) fn malformed(&mut self, origin: &Origin, why: String) {
         self.malformed += 1;
         if self.first_malformed.len() < NAMED {
-            self.first_malformed.push((self.origin(line, None).place(), why));
+            self.first_malformed.push((origin.place(), why));
         }
     }
 
@@ -112,9 +105,10 @@ impl Report {
         }
     }
 
-    /// How many requests are refused that were not before.
+    /// How many requests are refused that were not before, by limits too.
     pub fn newly_refused(&self) -> u64 {
-        self.refused.requests()
+        let by_limits = self.limits.as_ref().map_or(0, LimitsReport::newly_refused);
+        self.refused.requests().saturating_add(by_limits)
     }
 
     /// How many requests get another version.
@@ -138,6 +132,7 @@ impl Report {
             "refused_otherwise": self.refused_otherwise.to_json(|(old, new)| json!({"from": why(old), "to": why(new)})),
             "gpu_changed": self.gpu.to_json(from_to),
             "newly_reported": self.reported.to_json(why),
+            "limits": self.limits.as_ref().map(LimitsReport::to_json),
         })
     }
 }
@@ -222,7 +217,11 @@ impl fmt::Display for Report {
         table(f, "get another GPU class", &self.gpu, from_to)?;
         table(f, "are newly reported (and let pass)", &self.reported, worded)?;
         let hashed = "times a rule was left out: it is about a value that was not kept, or about the caller";
-        table(f, hashed, &self.not_evaluable, Clone::clone)
+        table(f, hashed, &self.not_evaluable, Clone::clone)?;
+        match &self.limits {
+            Some(limits) => limits.fmt(f),
+            None => Ok(()),
+        }
     }
 }
 

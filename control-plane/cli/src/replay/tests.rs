@@ -2,6 +2,8 @@ use super::*;
 use kilocard_policy::config::{Document, parse};
 use serde_json::{Value, json};
 
+mod limits;
+
 struct Side {
     policy: Policy,
     documents: Vec<Document>,
@@ -47,9 +49,9 @@ fn hashed(value: &str) -> String {
 }
 
 fn replay(old: &Side, new: &Side, log: &str) -> Value {
-    let mut report = Report::default();
-    Replay::new(&old.policy, &new.policy, &new.documents)
-        .read("a.log", &mut log.as_bytes(), &mut report, &mut None)
+    let log = Log::of("a.log", Box::new(std::io::Cursor::new(log.to_owned().into_bytes())));
+    let report = Replay::new(&old.policy, &new.policy, &new.documents)
+        .read(&mut [log])
         .unwrap();
     let json = report.to_json();
     assert!(
@@ -160,19 +162,4 @@ fn noise_is_passed_over_and_what_is_malformed_is_named_by_its_line() {
     assert_eq!(report["malformed"]["lines"], 2);
     assert_eq!(report["malformed"]["first"][0]["at"], "a.log:4");
     assert_eq!(report["malformed"]["first"][1]["at"], "a.log:5");
-}
-
-#[test]
-fn a_line_without_end_is_not_held() {
-    let mut log = vec![b'x'; 3 * MAX_LINE_BYTES];
-    log.extend_from_slice(b"\nshort\n");
-    let (mut input, mut buffer) = (log.as_slice(), Vec::new());
-    assert_eq!(
-        next_line(&mut input, &mut buffer).unwrap(),
-        Some(3 * MAX_LINE_BYTES as u64 + 1)
-    );
-    assert_eq!(buffer.len(), MAX_LINE_BYTES + 1);
-    assert_eq!(next_line(&mut input, &mut buffer).unwrap(), Some(6));
-    assert_eq!(buffer, b"short");
-    assert_eq!(next_line(&mut input, &mut buffer).unwrap(), None);
 }

@@ -1,6 +1,8 @@
 //! Captured requests.
 
-use kilocard_policy::capture::{self, Captured, MAX_CAPTURE_BYTES};
+use std::time::Duration;
+
+use kilocard_policy::capture::{self, Captured, Circumstances, MAX_CAPTURE_BYTES};
 use kilocard_policy::{Decision, RequestView, Stages, Verdict};
 
 use super::peer::Somebody;
@@ -25,7 +27,12 @@ pub fn run(data: &[u8]) {
     let policy = if request.has(b'd') { pool::plain() } else { pool::rich() };
     let random = 1 << 63;
     let decision = policy.decide(&view, random);
-    let line = capture::write(policy, Stages::ALL, &view, &decision, random);
+    let circumstances = Circumstances {
+        stages: Stages::ALL,
+        random,
+        time: request.has(b't').then(|| Duration::from_micros(data.len() as u64)),
+    };
+    let line = capture::write(policy, &view, &decision, circumstances);
     assert!(line.len() <= MAX_CAPTURE_BYTES, "{} bytes", line.len());
     assert!(laws::is_printable(&line), "{line:?}");
     let captured = Captured::parse(line.as_bytes())

@@ -1,6 +1,7 @@
 //! Captures read back and decided again.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -11,11 +12,15 @@ use crate::cohort::Key;
 use crate::config::{Document, HeaderCondition, HeaderRule, RoutingPolicy, Spec};
 use crate::decision::Decision;
 use crate::headers;
+use crate::limit::gcra::WHOLE;
 use crate::policy::{Policy, Stages};
 use crate::request::{Replayed, RequestView};
 
 /// Most bytes of all values of a request, those included that were not kept: a few bytes of a line can ask for a mebibyte.
 const MAX_BYTES: usize = 1 << 20;
+
+/// Microseconds from 1970 to the year 10000, which RFC 3339 cannot write.
+const MOST_MICROS: u64 = 253_402_300_800_000_000;
 
 /// A captured request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +32,8 @@ pub struct Captured {
     may_override: bool,
     is_truncated: bool,
     decision: BTreeMap<String, String>,
+    time: Option<Duration>,
+    sample: u32,
 }
 
 impl Captured {
@@ -57,13 +64,32 @@ impl Captured {
 
     /// Decides it again, under any policy.
     pub fn decide<'p>(&self, policy: &'p Policy) -> Decision<'p> {
+        self.view(|view| policy.decide_stages(self.stages, view, self.random))
+    }
+
+    /// Looks at it as a decision does.
+    pub(crate) fn view<R>(&self, look: impl FnOnce(&RequestView<'_>) -> R) -> R {
         let headers: Vec<_> = self.pairs().collect();
         let digests: Vec<_> = self.digests.iter().map(|(name, key)| (name.as_slice(), *key)).collect();
-        let view = RequestView::new(&headers).replay(Replayed {
+        look(&RequestView::new(&headers).replay(Replayed {
             digests: &digests,
             may_override: self.may_override,
-        });
-        policy.decide_stages(self.stages, &view, self.random)
+        }))
+    }
+
+    /// When the request came, since 1970 (UTC); not known of captures by filters that did not keep it.
+    pub fn time(&self) -> Option<Duration> {
+        self.time
+    }
+
+    /// Which part of all requests were captured at the time, in parts per million.
+    pub fn sample(&self) -> u32 {
+        self.sample
+    }
+
+    /// The stages that decided it.
+    pub fn stages(&self) -> Stages {
+        self.stages
     }
 
     /// Its headers; values that were not kept have others of the same length in their place.
@@ -142,7 +168,8 @@ impl Captured {
         }
     }
 
-    fn is_hashed(&self, name: &[u8]) -> bool {
+    /// Whether this header's value was not kept.
+    pub(crate) fn is_hashed(&self, name: &[u8]) -> bool {
         self.digests.iter().any(|(candidate, _)| candidate == name)
     }
 }
@@ -165,6 +192,8 @@ fn read(capture: &Map<String, Value>) -> Result<Captured, String> {
         may_override: flag("overrides"),
         is_truncated: flag("truncated"),
         decision: BTreeMap::new(),
+        time: time(capture)?,
+        sample: sample(capture)?,
     };
     if let Some(Value::Object(decision)) = capture.get("decision") {
         let parts = decision.iter();
@@ -199,11 +228,33 @@ fn read(capture: &Map<String, Value>) -> Result<Captured, String> {
     Ok(captured)
 }
 
+fn time(capture: &Map<String, Value>) -> Result<Option<Duration>, String> {
+    let Some(time) = capture.get("time_us") else {
+        return Ok(None);
+    };
+    let time = time.as_u64().filter(|time| *time < MOST_MICROS);
+    let time = time.ok_or("has a time_us that is not a number of microseconds before the year 10000")?;
+    Ok(Some(Duration::from_micros(time)))
+}
+
+/// All requests, if it does not say.
+fn sample(capture: &Map<String, Value>) -> Result<u32, String> {
+    let Some(percent) = capture.get("percent") else {
+        return Ok(WHOLE);
+    };
+    let is_percent = |percent: &f64| *percent > 0.0 && *percent <= 100.0;
+    let percent = percent.as_f64().filter(is_percent);
+    let percent = percent.ok_or("has a percent that is not above 0 and at most 100")?;
+    // At most a million, and at least one.
+    Ok((percent / 100.0 * f64::from(WHOLE)).round().max(1.0) as u32)
+}
+
 fn stages(label: &str) -> Result<Stages, String> {
     match label {
         "validation+routing" => Ok(Stages::ALL),
         "validation" => Ok(Stages::VALIDATION),
         "routing" => Ok(Stages::ROUTING),
+        "limits" => Ok(Stages::LIMITS),
         _ => Err(format!("has unknown stages {label:?}")),
     }
 }

@@ -51,9 +51,17 @@ fn policies() -> Vec<Policy> {
     ]
 }
 
+fn circumstances(random: u64) -> Circumstances {
+    Circumstances {
+        stages: Stages::ALL,
+        random,
+        time: Some(Duration::from_micros(1_700_000_000_000_001)),
+    }
+}
+
 fn captured(policy: &Policy, headers: &[(&[u8], &[u8])], random: u64) -> (String, Captured) {
     let view = RequestView::new(headers);
-    let line = write(policy, Stages::ALL, &view, &policy.decide(&view, random), random);
+    let line = write(policy, &view, &policy.decide(&view, random), circumstances(random));
     let captured = Captured::parse(line.as_bytes()).unwrap().unwrap();
     (line, captured)
 }
@@ -119,6 +127,32 @@ fn a_line_of_the_access_log_has_its_capture_in_a_field() {
         assert!(Captured::parse(wrong.as_bytes()).is_err(), "{wrong}");
     }
     assert_eq!(captured.decision()["rev"], "test-1");
+}
+
+#[test]
+fn the_time_and_the_sample_are_kept_and_may_be_missing() {
+    let (line, captured) = captured(&policies()[0], &request(&[]), 1);
+    assert_eq!(captured.time(), circumstances(1).time);
+    assert_eq!(captured.sample(), 500_000);
+    let mut older: Value = serde_json::from_str(&line).unwrap();
+    for field in ["time_us", "percent"] {
+        older.as_object_mut().unwrap().remove(field).unwrap();
+    }
+    let older = Captured::parse(older.to_string().as_bytes()).unwrap().unwrap();
+    assert_eq!((older.time(), older.sample()), (None, 1_000_000));
+    for (field, wrong) in [
+        ("time_us", json!(-1)),
+        ("time_us", json!("now")),
+        ("time_us", json!(u64::MAX)),
+        ("percent", json!(0)),
+        ("percent", json!(100.1)),
+        ("percent", json!("all")),
+    ] {
+        let mut line: Value = serde_json::from_str(&line).unwrap();
+        line[field] = wrong;
+        let why = Captured::parse(line.to_string().as_bytes()).unwrap_err();
+        assert!(why.contains(&format!("has a {field} that is not")), "{why}");
+    }
 }
 
 #[test]

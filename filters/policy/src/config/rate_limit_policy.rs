@@ -3,6 +3,8 @@
 //!
 //! A request takes from the limits of all documents that match it, or from none.
 
+use std::fmt;
+
 use serde::Serialize;
 
 use super::limits::{MAX_KEYS, MAX_LIMITS};
@@ -60,6 +62,19 @@ pub struct RateLimit {
     /// more can never pass.
     #[cfg_attr(test, schemars(default, range(min = 1, max = 1_000_000_000_000_u64)))]
     pub burst: u64,
+}
+
+/// For people: `100 requests a second, at most 200 at once`.
+impl fmt::Display for RateLimit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { unit, rate, per, burst } = self;
+        let unit = match unit {
+            LimitUnit::Requests => "requests",
+            LimitUnit::Tokens => "tokens",
+            LimitUnit::GpuSeconds => "GPU seconds",
+        };
+        write!(f, "{rate} {unit} a {per}, at most {burst} at once")
+    }
 }
 
 words! {

@@ -7,7 +7,7 @@ use super::gcra::Denied;
 use super::key::{self, Subject};
 use super::limiter::Obstacle;
 use super::memory::Shortage;
-use crate::config::{LimitUnit, RateLimit};
+use crate::config::RateLimit;
 use crate::decision::{Finding, GrpcStatus, Reached, Refusal, RefusalReason};
 
 /// Nobody should wait longer before asking again: other clients leave, and shares move.
@@ -56,18 +56,12 @@ impl<'p> Limited<'p> {
 
     /// What the limit allows, for people.
     fn allowance(&self) -> String {
-        let RateLimit { unit, rate, per, burst } = self.limit;
-        let unit = match unit {
-            LimitUnit::Requests => "requests",
-            LimitUnit::Tokens => "tokens",
-            LimitUnit::GpuSeconds => "GPU seconds",
-        };
         let whose = if self.key.is_empty() {
             String::new()
         } else {
             format!(" for {}", self.key)
         };
-        format!("{rate} {unit} a {per}, at most {burst} at once{whose}")
+        format!("{}{whose}", self.limit)
     }
 
     fn message(&self) -> String {

@@ -125,6 +125,19 @@ impl Table {
         self.scope
     }
 
+    /// The same limits, of which only a part may be there to be had.
+    pub(crate) fn divided(self) -> Self {
+        Self {
+            scope: LimitScope::Mesh,
+            ..self
+        }
+    }
+
+    /// The tenants that it names; none, if it is about all.
+    pub(crate) fn tenants(&self) -> &[String] {
+        &self.match_.tenants
+    }
+
     /// Whether what it would refuse passes.
     pub fn is_shadow(&self) -> bool {
         self.is_shadow
