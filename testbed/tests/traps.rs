@@ -13,6 +13,7 @@ use serde_json::json;
 const PROVOKE: &str = "x-provoke-trap";
 const OK: Option<i32> = Some(0);
 const INVALID_ARGUMENT: Option<i32> = Some(3);
+const RESOURCE_EXHAUSTED: Option<i32> = Some(8);
 const UNAVAILABLE: Option<i32> = Some(14);
 
 fn trap(root_id: &'static str) -> Plugin {
@@ -56,6 +57,30 @@ async fn a_trap_in_the_gateway_costs_what_is_under_way_and_the_next_requests_are
     let held = held.await?;
     ensure!(held.is_err(), "{held:?}");
     mesh.envoy.check()
+}
+
+#[tokio::test]
+async fn what_limits_have_counted_outlives_a_trap() -> Result<()> {
+    let limits = json!([{"unit": "requests", "rate": 1, "per": "day", "burst": 3}]);
+    let limit = json!({"api_version": "kilocard/v1", "kind": "RateLimitPolicy", "metadata": {"name": "all"},
+        "spec": {"by": ["tenant"], "limits": limits}});
+    let gateway = Plugin::new("kilocard-gateway", "kilocard_trap", &json!([all_to_v1(), limit]));
+    let mesh = StaticMesh::start(&[gateway], config::answer(503, "no version was decided")).await?;
+    let acme: &[(&str, &[u8])] = &[("x-tenant-id", b"acme")];
+    for _ in 0..3 {
+        ensure!(mesh.call(acme).await?.grpc_status == OK);
+    }
+    let trapped = mesh.call(&[(PROVOKE, b"kilocard-gateway")]).await?;
+    ensure!(trapped.grpc_status == UNAVAILABLE, "{trapped:?}");
+    poll::until("the filter to be loaded anew", DEADLINE, async || {
+        let other = mesh.call(&[("x-tenant-id", b"other")]).await?;
+        ensure!(other.grpc_status == OK, "{other:?}");
+        Ok(())
+    })
+    .await?;
+    let refused = mesh.call(acme).await?;
+    ensure!(refused.grpc_status == RESOURCE_EXHAUSTED, "{refused:?}");
+    Ok(())
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ mod autoscaling;
 mod ecds;
 mod example;
 mod kubernetes;
+mod rate_limit;
 mod schema;
 mod separate_filters;
 mod static_gateway;
