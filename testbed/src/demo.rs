@@ -1,7 +1,8 @@
-//! The demonstration: seven steps through a real mesh, each with what was expected and what was seen.
+//! The demonstration: eight steps through a real mesh, each with what was expected and what was seen.
 
 mod embeddings;
 mod failures;
+mod limiting;
 mod live_change;
 mod refusing;
 mod report;
@@ -43,6 +44,7 @@ async fn steps(testbed: &mut Testbed, report: &mut Report) {
         "Pin, split by weights, sticky users",
         "A policy changed live",
         "Bad requests are refused at the door",
+        "One tenant is limited, live, and nobody else",
         "Worker, etcd and control plane fail under load",
         "Traffic follows the devices' weights (simulated cards)",
     ];
@@ -53,7 +55,8 @@ async fn steps(testbed: &mut Testbed, report: &mut Report) {
             3 => routing::run(testbed, report).await,
             4 => live_change::run(testbed, report).await,
             5 => refusing::run(testbed, report).await,
-            6 => failures::run(testbed, report).await,
+            6 => limiting::run(testbed, report).await,
+            7 => failures::run(testbed, report).await,
             _ => weighing::run(testbed, report).await,
         };
         if let Err(error) = outcome.and_then(|()| testbed.check()) {

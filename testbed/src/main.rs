@@ -21,7 +21,7 @@ struct Cli {
 
 #[derive(Subcommand, Debug)]
 enum Command {
-    /// Show the mesh at work in seven steps, each with what was expected and seen; exit code 1 if one fails
+    /// Show the mesh at work in eight steps, each with what was expected and seen; exit code 1 if one fails
     Demo,
     /// Start a mesh and keep it until Ctrl-C; addresses in target/testbed/endpoints.json
     Up,

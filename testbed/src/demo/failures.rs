@@ -1,4 +1,4 @@
-//! Step 6: parts fail while traffic flows.
+//! Step 7: parts fail while traffic flows.
 
 use super::routing::record_of;
 use super::{Report, V2_PERCENT};

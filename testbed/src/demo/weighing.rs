@@ -1,4 +1,4 @@
-//! Step 7: traffic in the ratio of the weights.
+//! Step 8: traffic in the ratio of the weights.
 
 use super::Report;
 use crate::harness::Testbed;
