@@ -9,6 +9,7 @@ use serde_json::Value;
 use std::time::SystemTime;
 
 pub(crate) mod endpoints;
+mod limits;
 mod proxies;
 mod scaling;
 mod text;

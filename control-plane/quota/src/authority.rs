@@ -130,19 +130,34 @@ impl Authority {
 
     /// Every key with leases.
     pub fn managed(&self) -> impl Iterator<Item = ManagedKey> {
-        self.keys.iter().map(|key| {
-            let shares = self.proxies.iter().enumerate().filter_map(|(place, proxy)| {
-                let proxy = proxy.as_ref()?;
-                let lease = key.hold(place).and_then(|hold| hold.share(self.now));
-                Some((Arc::clone(&proxy.name), lease.unwrap_or(proxy.base.told())))
-            });
-            ManagedKey {
-                key: Arc::clone(&key.id),
-                shares: shares.collect(),
-                used_parts: key.total(),
-                demand_parts: key.demand,
-            }
-        })
+        self.keys.iter().map(|key| self.show(key))
+    }
+
+    /// The names of these keys with what all ask for, smoothed, in parts per million: a look at which ones are worth a
+    /// [closer look](Self::managed_key).
+    pub fn demands(&self) -> impl Iterator<Item = (&Arc<str>, u64)> {
+        self.keys.iter().map(|key| (&key.id, key.demand))
+    }
+
+    /// A key with leases.
+    #[must_use]
+    pub fn managed_key(&self, key: &str) -> Option<ManagedKey> {
+        let place = self.keys.place(key)?;
+        self.keys.get(place).map(|key| self.show(key))
+    }
+
+    fn show(&self, key: &crate::key::Key) -> ManagedKey {
+        let shares = self.proxies.iter().enumerate().filter_map(|(place, proxy)| {
+            let proxy = proxy.as_ref()?;
+            let lease = key.hold(place).and_then(|hold| hold.share(self.now));
+            Some((Arc::clone(&proxy.name), lease.unwrap_or(proxy.base.told())))
+        });
+        ManagedKey {
+            key: Arc::clone(&key.id),
+            shares: shares.collect(),
+            used_parts: key.total(),
+            demand_parts: key.demand,
+        }
     }
 
     /// Keys with leases, without looking at them.

@@ -4,6 +4,12 @@ use crate::policy_status::PolicyStatus;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+mod limits;
+
+pub use limits::{
+    LimitedProxyReport, LimitsReport, MemoryReport, SharedKeyReport, SharedKeysReport, SharedPolicyReport,
+};
+
 /// The mesh as this control plane sees it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct MeshReport {
@@ -16,6 +22,9 @@ pub struct MeshReport {
     /// What the replicas of model versions bear, and how many there shall be; sorted by model and version.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub scaling: Vec<ScaleReport>,
+    /// Limits that the mesh shares, and GPU memory for requests.
+    #[serde(default)]
+    pub limits: LimitsReport,
     /// What the filters are told of the versions besides the policies.
     #[serde(default)]
     pub filter_state: FilterStateReport,

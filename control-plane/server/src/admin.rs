@@ -16,6 +16,7 @@ use crate::secrets::Secrets;
 use crate::snapshot::editions::Editions;
 use crate::source::Health;
 use crate::source::intake::Intake;
+use crate::sync::Channel;
 use crate::weights::SharedWeights;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
@@ -55,6 +56,8 @@ pub struct Views {
     pub weights: SharedWeights,
     /// How many replicas there shall be.
     pub pools: watch::Receiver<Option<Arc<Pools>>>,
+    /// Who divides the limits of the mesh.
+    pub channel: Channel,
     /// Connected proxies.
     pub nodes: Nodes,
     /// Counters.
@@ -145,6 +148,7 @@ fn report_of(views: &Views) -> MeshReport {
         secrets: views.secrets.borrow().clone(),
         weights: views.weights.clone(),
         pools: views.pools.borrow().clone().unwrap_or_default(),
+        limits: views.channel.standing(&mesh),
     };
     let mut report = report::report(&mesh, &views.health, &given, views.nodes.report(), Instant::now());
     report.control_plane.source = source::source(&views.intake.standing(), SystemTime::now());

@@ -12,8 +12,8 @@ use crate::rls::RateLimits;
 use crate::saved::Origin;
 use crate::saved::folder::Folder;
 use crate::saved::saver;
-use crate::scaling;
 use crate::scaling::keda::Keda;
+use crate::scaling::{self, Pools};
 use crate::secrets::Watcher;
 use crate::source::Health;
 use crate::source::etcd::EtcdSource;
@@ -126,13 +126,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), ServeErr
         stop.clone(),
     ));
     let (channel, limits) = start_limits(&config.source, &election, &feeds.mesh, &metrics, (&tasks, &stop));
-    let (pools_out, pools) = watch::channel(None);
-    tasks.spawn(scaling::run(
-        feeds.mesh.clone(),
-        weights.clone(),
-        pools_out,
-        stop.clone(),
-    ));
+    let pools = start_scaling(&feeds.mesh, &weights, (&tasks, &stop));
     tasks.close();
 
     let views = Views {
@@ -146,6 +140,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), ServeErr
         secrets,
         weights,
         pools: pools.clone(),
+        channel: channel.clone(),
         nodes: ads.nodes(),
         metrics,
     };
@@ -236,6 +231,17 @@ fn start_source(
         }
     }
     standing
+}
+
+/// Starts what decides how many replicas there shall be.
+fn start_scaling(
+    mesh: &watch::Receiver<Option<Arc<Mesh>>>,
+    weights: &SharedWeights,
+    (tasks, stop): (&TaskTracker, &CancellationToken),
+) -> watch::Receiver<Option<Arc<Pools>>> {
+    let (told, pools) = watch::channel(None);
+    tasks.spawn(scaling::run(mesh.clone(), weights.clone(), told, stop.clone()));
+    pools
 }
 
 /// Starts what divides limits, and what serves Envoy's own rate-limit filter.

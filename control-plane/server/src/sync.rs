@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 mod headroom;
+mod standing;
 
 use headroom::Arrivals;
 

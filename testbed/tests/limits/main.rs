@@ -8,4 +8,5 @@ mod plan;
 mod rls;
 mod scene;
 mod shares;
+mod standing;
 mod tokens;

@@ -22,7 +22,7 @@ use std::time::Duration;
 const CLUSTER: &str = "control-plane";
 
 /// A control plane over a folder that holds these policies.
-async fn control_plane(install: &Install, run: &Run, policies: &[Value]) -> Result<ControlPlane> {
+pub(crate) async fn control_plane(install: &Install, run: &Run, policies: &[Value]) -> Result<ControlPlane> {
     let source = run.dir().join("source");
     fs::create_dir_all(source.join("policies"))?;
     for (index, policy) in policies.iter().enumerate() {

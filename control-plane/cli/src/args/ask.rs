@@ -86,7 +86,7 @@ pub struct WhoisArgs {
   kilocard plan -f next/ --only --against now/ -o json
 
 Compares the policies in force with those after `apply -f`: what differs, how many users of each split get another
-version, and, with --replay, what becomes of each captured request by the very code that runs in Envoy. A capture is
+version, and, with --replay, what becomes of each captured request by the very code that runs in Envoy, limits included. A capture is
 Envoy's access log, of a mesh whose MeshPolicy has a `capture` section; lines without one are passed over. Nothing is
 written. Without --against, etcd has to be reachable.
 

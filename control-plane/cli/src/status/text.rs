@@ -1,6 +1,6 @@
 //! The status report for people: first how it is in numbers, then what is wrong, then the details that were asked for.
 
-use super::{endpoints, proxies, scaling};
+use super::{endpoints, limits, proxies, scaling};
 use crate::args::StatusArgs;
 use crate::table::{Table, printable};
 use kilocard_registry::policy_status::PolicyState;
@@ -21,6 +21,7 @@ pub(super) fn render(report: &MeshReport, args: &StatusArgs, now: SystemTime) ->
     policies(&mut text, &report.policies);
     endpoints::render(&mut text, report, args);
     scaling::render(&mut text, &report.scaling);
+    limits::render(&mut text, &report.limits, &report.control_plane.election);
     proxies::render(&mut text, &report.nodes, args.every_proxy);
     proxies::limits(&mut text, report);
     rejected(&mut text, &report.rejected_records);

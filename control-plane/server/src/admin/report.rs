@@ -10,8 +10,8 @@ use crate::source::Health;
 use crate::weights::{SharedWeights, Weights};
 use kilocard_policy::config::MeshState;
 use kilocard_registry::report::{
-    ClusterReport, ControlPlaneReport, ElectionReport, EndpointReport, FilterStateReport, LocalityReport, MeshReport,
-    NodeReport, PolicyReport, ProxylessReport, RejectedRecord, SourceReport, SpillReport,
+    ClusterReport, ControlPlaneReport, ElectionReport, EndpointReport, FilterStateReport, LimitsReport, LocalityReport,
+    MeshReport, NodeReport, PolicyReport, ProxylessReport, RejectedRecord, SourceReport, SpillReport,
 };
 use kilocard_registry::worker::ServedModel;
 use kilocard_weights::{Locality, Split};
@@ -32,6 +32,8 @@ pub struct Given {
     pub weights: SharedWeights,
     /// How many replicas there shall be.
     pub pools: Arc<ScaledPools>,
+    /// How the limits of the mesh are divided.
+    pub limits: LimitsReport,
 }
 
 /// The report as of `now`.
@@ -46,6 +48,7 @@ pub fn report(mesh: &Mesh, health: &Health, given: &Given, nodes: Vec<NodeReport
             election: ElectionReport::default(),
         },
         scaling: given.pools.iter().map(|(served, pool)| pool.report(served)).collect(),
+        limits: given.limits.clone(),
         filter_state: FilterStateReport {
             unready: given.state.unready.clone(),
             saturated: given.state.saturated.clone(),
@@ -156,6 +159,7 @@ mod tests {
             secrets: Arc::default(),
             weights: SharedWeights::default(),
             pools: Arc::default(),
+            limits: LimitsReport::default(),
         };
         let now = Instant::now();
         given.weights.lock().follow(&mesh, now);

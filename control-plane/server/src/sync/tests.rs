@@ -1,11 +1,11 @@
 use super::*;
 use crate::election::Leadership;
 
-fn channel(office: Office) -> Channel {
+pub(super) fn channel(office: Office) -> Channel {
     Channel::new(office, watch::channel(None).1, Metrics::default())
 }
 
-fn request(proxy: &str, base_share: u32, acknowledged: Option<u64>) -> ExchangeRequest {
+pub(super) fn request(proxy: &str, base_share: u32, acknowledged: Option<u64>) -> ExchangeRequest {
     ExchangeRequest {
         proxy: proxy.to_owned(),
         node: "node".to_owned(),
