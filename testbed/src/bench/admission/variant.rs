@@ -1,6 +1,7 @@
 //! The ways of limiting that are compared, each with a model of its own.
 
 use crate::open_loop::Ask;
+use clap::ValueEnum;
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -12,7 +13,7 @@ pub(super) const VERSION: &str = "v1";
 const ASKS: usize = 997;
 
 /// A way of limiting.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Variant {
     /// None.
