@@ -146,10 +146,7 @@ async fn requests_that_wait_while_the_policy_changes_are_answered() -> Result<()
         }
         anyhow::Ok(statuses)
     });
-    let said = pool
-        .testbed
-        .kilocard(&["delete", "AdmissionPolicy", "minilm", "--yes"])
-        .await?;
+    let said = pool.testbed.kilocard(&["delete", "admission", "minilm"]).await?;
     ensure!(said.status.success(), "{said:?}");
     let statuses = waiting.await?.context("a request that waited got no answer")?;
     let count = |status| statuses.iter().filter(|one| **one == Some(status)).count();

@@ -16,8 +16,9 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-/// The header that says how many tokens a request has: of the prompt, and of the answer.
-pub(super) const TOKENS: &str = "x-tokens";
+/// The headers that say how many tokens a request really has: of the prompt, and of the answer.
+pub(super) const PROMPT: &str = "x-really-prompt";
+pub(super) const OUTPUT: &str = "x-really-output";
 /// Bytes of a block.
 pub(super) const BLOCK_BYTES: u64 = 64 * 1024;
 /// Tokens for which a block has room.
@@ -221,13 +222,11 @@ async fn answer(
     queue: mpsc::UnboundedSender<Sequence>,
     arena: Arena,
 ) -> Result<()> {
-    let text = request
-        .headers()
-        .get(TOKENS)
-        .and_then(|value| value.to_str().ok())
-        .unwrap_or("1 1");
-    let mut numbers = text.split(' ').filter_map(|number| number.parse().ok());
-    let (prompt, output) = (numbers.next().unwrap_or(1), numbers.next().unwrap_or(1));
+    let number = |name| {
+        let value = request.headers().get(name).and_then(|value| value.to_str().ok());
+        value.and_then(|text| text.parse().ok()).unwrap_or(1)
+    };
+    let (prompt, output) = (number(PROMPT), number(OUTPUT));
     let (tell, told) = oneshot::channel();
     arena.promised.fetch_add(blocks_of(prompt), Ordering::Relaxed);
     queue.send(Sequence {
