@@ -155,11 +155,11 @@ impl Hold {
     /// Holds the memory that the request turns out to need, as soon as that is enough more than what it holds.
     fn grow(&mut self, tokens: u64) {
         let Some(claim) = &mut self.claim else { return };
-        let held = self.model.bytes(tokens.saturating_sub(STEP_TOKENS));
-        if held.is_none_or(|held| held < claim.bytes) {
+        let of = |tokens| self.model.bytes(tokens).unwrap_or_default();
+        let (needed, step) = (of(tokens), of(STEP_TOKENS).saturating_sub(of(0)));
+        if needed <= claim.bytes || needed - claim.bytes < step {
             return;
         }
-        let needed = self.model.bytes(tokens).unwrap_or(claim.bytes);
         let Ok(now_ns) = abi::monotonic_ns() else { return };
         let mut grown = *claim;
         let done = change_memory(&self.route, |memory| {

@@ -13,7 +13,6 @@ use tokio::task::JoinHandle;
 pub const EVERY: Duration = Duration::from_millis(250);
 
 /// A record that is kept new; it is no longer when this is dropped.
-#[derive(Debug)]
 pub struct Record {
     key: String,
     etcd: Client,

@@ -95,7 +95,7 @@ impl Pool {
                 );
                 refused += 1;
             }
-            let held = self.upstream.held() - before;
+            let held = self.upstream.held().saturating_sub(before);
             ensure!(held + refused == count, "{held} held, {refused} refused");
             Ok(())
         })

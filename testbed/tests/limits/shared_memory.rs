@@ -31,14 +31,20 @@ async fn two_proxies_together_hold_no_more_than_there_is_and_demand_moves_their_
     let (one, two) = (pool.testbed.gateway(), second.address());
     pool.await_room(two).await?;
 
-    let both = pool.fill(&[(one, ROOM), (two, ROOM)], &[]).await?;
-    ensure!(
-        (ROOM * 8 / 10..=ROOM).contains(&both.held),
-        "{} of {ROOM} were held",
-        both.held
-    );
+    // Not all at once: what was reserved just before a report counts twice until the next one.
+    let mut held = Vec::new();
+    poll::until("both to hold what there is", DEADLINE, async || {
+        held.push(pool.fill(&[(one, 10), (two, 10)], &[]).await?);
+        let all = pool.upstream.held();
+        ensure!(all <= ROOM, "{all} of {ROOM} are held");
+        ensure!(all > ROOM * 8 / 10, "{all} of {ROOM} are held");
+        Ok(())
+    })
+    .await?;
     pool.empty().await?;
-    both.end().await?;
+    for fill in held {
+        fill.end().await?;
+    }
 
     // All demand at one of them: what the other does not use follows.
     let mut held = Vec::new();
@@ -62,17 +68,22 @@ async fn two_proxies_together_hold_no_more_than_there_is_and_demand_moves_their_
 async fn a_tenant_that_asks_for_everything_leaves_the_other_its_part() -> Result<()> {
     let pool = Pool::start("e2e-memory-tenants", 0).await?;
     let gateway = pool.testbed.gateway();
-    let first = pool.fill(&[(gateway, 1)], &[("x-tenant-id", b"small")]).await?;
-    let large = pool.fill(&[(gateway, ROOM)], &[("x-tenant-id", b"large")]).await?;
-    ensure!(
-        (ROOM / 2..=ROOM * 8 / 10).contains(&large.held),
-        "the large tenant holds {} of {ROOM}",
-        large.held
-    );
+    let mut all = vec![pool.fill(&[(gateway, 1)], &[("x-tenant-id", b"small")]).await?];
+    poll::until("the large tenant to hold half", DEADLINE, async || {
+        all.push(pool.fill(&[(gateway, 10)], &[("x-tenant-id", b"large")]).await?);
+        let held = pool.upstream.held();
+        ensure!(held > ROOM / 2, "{held} of {ROOM} are held");
+        Ok(())
+    })
+    .await?;
+    all.push(pool.fill(&[(gateway, ROOM)], &[("x-tenant-id", b"large")]).await?);
+    let held = pool.upstream.held();
+    ensure!(held <= ROOM * 8 / 10, "the large tenant holds {held} of {ROOM}");
     let small = pool.fill(&[(gateway, 15)], &[("x-tenant-id", b"small")]).await?;
     ensure!(small.held == 15, "the small tenant got {} of 15", small.held);
+    all.push(small);
     pool.empty().await?;
-    for fill in [first, large, small] {
+    for fill in all {
         fill.end().await?;
     }
     pool.testbed.finish().await
@@ -155,7 +166,7 @@ async fn requests_that_wait_while_the_policy_changes_are_answered() -> Result<()
     ensure!(passed > 0, "the change did not come in this time");
     pool.empty().await?;
     fill.end().await?;
-    pool.testbed.envoy().check()?;
+    pool.testbed.check()?;
     pool.testbed.finish().await
 }
 
@@ -165,11 +176,15 @@ async fn what_a_trapped_thread_held_is_free_again_some_seconds_later() -> Result
     let second = proxy(&mut pool, "kilocard_trap").await?;
     let gateway = second.address();
     pool.await_room(gateway).await?;
-    // One request for a third of the card, of which this proxy may use half.
-    const THIRD: Headers = &[("x-max-tokens", b"32"), (HOLD, b"1")];
-    const ANOTHER: Headers = &[("x-max-tokens", b"32")];
-    let held = pool::send(gateway, THIRD);
+    // This proxy may use half of the card, and more when it asks for more. For both there is no room.
+    const ONE: Headers = &[("x-max-tokens", b"39"), (HOLD, b"1")];
+    const ANOTHER: Headers = &[("x-max-tokens", b"69")];
+    let mut held = pool::send(gateway, ONE);
     poll::until("it to be held", DEADLINE, async || {
+        if held.is_finished() {
+            // Its share had not come yet.
+            held = pool::send(gateway, ONE);
+        }
         ensure!(pool.upstream.held() == 1);
         Ok(())
     })

@@ -2,7 +2,7 @@
 
 use super::answers::start;
 use super::scene::rate_limits;
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use kilocard_proto::inference::ServerReadyRequest;
 use kilocard_testbed::harness::upstream::{HOLD, MESSAGES};
 use kilocard_testbed::poll::{self, DEADLINE};
@@ -49,10 +49,14 @@ async fn more_tokens_than_the_burst_are_refused_for_good() -> Result<()> {
 #[tokio::test]
 async fn what_a_stream_takes_beyond_its_reservation_is_taken_while_it_runs() -> Result<()> {
     let limit = json!({"limits": [{"unit": "tokens", "rate": 1, "per": "hour", "burst": 1000}]});
-    let mesh = start(&[rate_limits("tokens", &limit)]).await?;
+    let hundred = json!({
+        "api_version": "kilocard/v1", "kind": "AdmissionPolicy", "metadata": {"name": "minilm"},
+        "spec": {"model": "minilm", "tokens": {"tokens_per_message": 100}},
+    });
+    let mesh = start(&[rate_limits("tokens", &limit), hundred]).await?;
     let address = mesh.envoy.address();
-    // It reserves 10 tokens, and a message stands for one.
-    let headers: [(&str, &[u8]); 3] = [("x-max-tokens", b"10"), (MESSAGES, b"700"), (HOLD, b"1")];
+    // It reserves 10 tokens and takes 700.
+    let headers: [(&str, &[u8]); 3] = [("x-max-tokens", b"10"), (MESSAGES, b"7"), (HOLD, b"1")];
     let stream = tokio::spawn(async move { raw::call(address, "ServerReady", &headers, &ServerReadyRequest {}).await });
     poll::until("the overrun to be taken", DEADLINE, async || {
         let reply = mesh.call(&[("x-max-tokens", b"400")]).await?;
@@ -60,7 +64,9 @@ async fn what_a_stream_takes_beyond_its_reservation_is_taken_while_it_runs() -> 
         Ok(())
     })
     .await?;
-    ensure!(!stream.is_finished(), "the stream has ended");
+    if stream.is_finished() {
+        bail!("the stream has ended: {:?}", stream.await?);
+    }
     mesh.v1.release();
     let reply = stream.await??;
     ensure!(reply.grpc_status == Some(0), "{reply:?}");

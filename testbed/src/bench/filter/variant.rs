@@ -135,11 +135,6 @@ impl Variant {
                 vec![wasm("kilocard_gateway", &install.filter, &config)]
             }
             Self::Rls => vec![rls()],
-            Self::LocalRateLimit => vec![local_rate_limit()],
-            Self::GatewayLimit => {
-                let routing = starter::routing_document(10)?;
-                vec![wasm("kilocard_gateway", &install.filter, &limited(&[routing], 1)?)]
-            }
         };
         let clusters = match self {
             Self::ExtProc | Self::Rls => vec![cluster(SERVER, &socket(server.context("it needs its server")?))],
