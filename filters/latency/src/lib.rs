@@ -1,0 +1,12 @@
+//! Latency baselines that learn, timeouts from them, fault detection and the breaker. Pure: no clock, no I/O, no randomness;
+//! the time is an argument, a [`Duration`](std::time::Duration) on a monotonic clock, and a draw is one in 0 … 1.
+
+pub mod baseline;
+mod codec;
+pub mod hazard;
+pub mod learner;
+pub mod sketch;
+pub mod survival;
+pub mod timeout;
+pub mod watchdog;
+pub mod window;
