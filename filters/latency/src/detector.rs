@@ -12,8 +12,11 @@ use crate::codec::Reader;
 
 /// Part of the expected ends that is tested for: a slow-down to a third and more.
 const RHO: f64 = 0.3;
-/// Above this an endpoint is late. By simulation: no false alarm in hours, a hang told in a second at 12 requests a second.
-pub const THRESHOLD: f64 = 12.0;
+/// Above this an endpoint is late. It is a log-likelihood ratio, so chance reaches it about once in e¹⁸ = 6·10⁷ requests; at 12,
+/// it was once in some endpoint-hours.
+pub const THRESHOLD: f64 = 18.0;
+/// How much the sum of its peers counts against its own: when all slow down, all sums rise, and not evenly.
+const PEERS_WEIGHT: f64 = 2.0;
 /// Above this it is under suspicion: its requests teach nothing.
 pub const SUSPICION: f64 = THRESHOLD / 2.0;
 /// Memory of how late an endpoint is now, seconds.
@@ -145,13 +148,20 @@ impl Detector {
         } else {
             1.0
         };
-        let usual = sane(tally.expected) / lateness.clamp(1.0, MOST_LATENESS);
+        let lateness = lateness.clamp(1.0, MOST_LATENESS);
+        let usual = sane(tally.expected) / lateness;
         let answered = f64::from(tally.answered);
-        let late = self.late() + (1.0 - RHO) * usual * self.pace() + answered * RHO.ln();
+        // Where all are late, the baseline is no longer true, and each request adds that much more chance: a dispersion, by
+        // which the likelihood is divided (Wedderburn 1974).
+        let gain = ((1.0 - RHO) * usual * self.pace() + answered * RHO.ln()) / lateness;
+        let late = self.late() + gain;
         self.late = late.clamp(0.0, 3.0 * THRESHOLD) as f32;
-        if may_learn {
+        // One that says nothing has no pace.
+        if may_learn && self.has_ends() {
             let was_known = self.is_known();
-            self.pace.take(usual, answered, (-seconds / PACE).exp());
+            // By the baseline as it is: against what the peers' lateness leaves of it, pace and lateness would each grow by the
+            // other.
+            self.pace.take(sane(tally.expected), answered, (-seconds / PACE).exp());
             if !was_known && self.is_known() {
                 // What was summed by a pace that was only guessed.
                 self.late = 0.0;
@@ -166,7 +176,16 @@ impl Detector {
 
     /// Whether it is late, where its peers' sums stand at `peers`. Before its own pace is known, only if nothing at all comes.
     pub fn is_late(&self, peers: f64) -> bool {
-        self.late() - peers > THRESHOLD && (self.is_known() || self.recent.seen < 1.0)
+        self.excess(peers) > THRESHOLD && (self.is_known() || self.recent.seen < 1.0)
+    }
+
+    /// Whether it looks as if it were late.
+    pub fn is_suspect(&self, peers: f64) -> bool {
+        self.excess(peers) > SUSPICION
+    }
+
+    fn excess(&self, peers: f64) -> f64 {
+        self.late() - PEERS_WEIGHT * peers
     }
 
     /// Whether anything at all has ended lately.

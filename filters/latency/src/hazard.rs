@@ -12,6 +12,9 @@ use crate::survival::Survival;
 
 /// With fewer that ended, the hazard is that of a [`Baseline`]'s quantiles.
 pub const ENOUGH: u64 = 400;
+/// So many more count as at risk everywhere. Else a bucket that one request was ever left to run into says that two are
+/// expected of each that comes there, and a timeout that is raised brings many.
+const DOUBT: f64 = 20.0;
 
 /// Cumulative hazard by age, in expected ends; 3.5 KiB.
 #[derive(Clone, Debug)]
@@ -24,7 +27,8 @@ impl Hazard {
     /// Of what was counted; nothing if that are fewer than [`ENOUGH`].
     ///
     /// The estimate is the life table's: those that end in a bucket are at risk for half of it. So over the very durations
-    /// that it was made of, as many are expected as have ended.
+    /// that it was made of, as many are expected as have ended; a little fewer in the far tail, where few were seen and what
+    /// is expected of many must not hang on them.
     pub fn of(survival: &Survival) -> Option<Self> {
         if survival.count().saturating_sub(survival.censored()) < ENOUGH {
             return None;
@@ -36,7 +40,7 @@ impl Hazard {
                 cells.fill(sum as f32);
             }
             let ended = risk.ended as f64;
-            sum += ended / (risk.at_risk as f64 - ended / 2.0);
+            sum += ended / (risk.at_risk as f64 - ended / 2.0 + DOUBT);
             filled = risk.bucket + 1;
         }
         if let Some(cells) = cumulative.get_mut(filled..) {

@@ -6,6 +6,7 @@ pub mod breaker;
 mod codec;
 pub mod detector;
 pub mod hazard;
+pub mod key;
 pub mod learner;
 pub mod outcome;
 pub mod pool;

@@ -10,7 +10,6 @@
 use std::time::Duration;
 
 use crate::breaker::{self, Change, Gate, State};
-use crate::detector::SUSPICION;
 
 mod bytes;
 mod delta;
@@ -174,10 +173,8 @@ impl Pool {
 
     /// Whether the requests of an endpoint may teach what is usual: its breaker is closed, and it is under no suspicion.
     pub fn teaches(&self, id: EndpointId) -> bool {
-        self.find(id).is_none_or(|endpoint| {
-            endpoint.breaker.state() == State::Closed
-                && (endpoint.detector.late() <= SUSPICION || self.shared.is_some())
-        })
+        let found = self.find(id);
+        found.is_none_or(|endpoint| endpoint.breaker.state() == State::Closed && !endpoint.flags.is_suspect)
     }
 
     /// Whether learning has to rest: an endpoint is under suspicion, or has been opened a short while ago. What befalls the
@@ -188,7 +185,7 @@ impl Pool {
         }
         self.endpoints.iter().any(|endpoint| {
             let is_fresh = now.saturating_sub(endpoint.breaker.since()) < UNSETTLED;
-            endpoint.detector.late() > SUSPICION || (endpoint.breaker.state() == State::Open && is_fresh)
+            endpoint.flags.is_suspect || (endpoint.breaker.state() == State::Open && is_fresh)
         })
     }
 

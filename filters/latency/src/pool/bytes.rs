@@ -19,6 +19,7 @@ pub const MAX_BYTES: usize = HEAD + MAX_ENDPOINTS * ENDPOINT_BYTES;
 const IS_BROKEN: u8 = 1;
 const IS_NOT_SERVING: u8 = 2;
 const IS_SLOW: u8 = 4;
+const IS_SUSPECT: u8 = 8;
 
 impl Pool {
     /// For the store.
@@ -120,7 +121,10 @@ impl Endpoint {
 impl Flags {
     fn bits(self) -> u8 {
         let bit = |is_set: bool, bit| if is_set { bit } else { 0 };
-        bit(self.is_broken, IS_BROKEN) | bit(self.is_not_serving, IS_NOT_SERVING) | bit(self.is_slow, IS_SLOW)
+        bit(self.is_broken, IS_BROKEN)
+            | bit(self.is_not_serving, IS_NOT_SERVING)
+            | bit(self.is_slow, IS_SLOW)
+            | bit(self.is_suspect, IS_SUSPECT)
     }
 
     fn of_bits(bits: u8) -> Self {
@@ -128,6 +132,7 @@ impl Flags {
             is_broken: bits & IS_BROKEN != 0,
             is_not_serving: bits & IS_NOT_SERVING != 0,
             is_slow: bits & IS_SLOW != 0,
+            is_suspect: bits & IS_SUSPECT != 0,
         }
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Delta, EndpointId, Settings};
 use crate::breaker::{Breaker, Probes, Reason, State};
-use crate::detector::{Detector, SUSPICION, Tally};
+use crate::detector::{Detector, Tally};
 
 /// A unit of expected ends, so that threads add up exactly.
 const PER_END: f64 = 1e6;
@@ -35,6 +35,8 @@ pub(super) struct Flags {
     pub(super) is_broken: bool,
     pub(super) is_not_serving: bool,
     pub(super) is_slow: bool,
+    /// At the last step it looked as if it were late.
+    pub(super) is_suspect: bool,
 }
 
 /// What the signs together say.
@@ -114,18 +116,17 @@ impl Endpoint {
         (!self.heartbeat.is_zero()).then(|| now.saturating_sub(self.heartbeat) > patience)
     }
 
-    /// Weighs the signs, the strongest first. `lateness_of_peers` is the sum that the peers' detectors stand at.
-    pub(super) fn find(&self, lateness_of_peers: f64, misses_heartbeats: bool) -> Finding {
-        let is_suspect = self.detector.late() - lateness_of_peers > SUSPICION;
+    /// Weighs the signs, the strongest first. `peers_late` is the sum that the peers' detectors stand at.
+    pub(super) fn find(&self, peers_late: f64, misses_heartbeats: bool) -> Finding {
         if self.flags.is_broken {
             Finding::Open(Reason::ConnectionErrors)
         } else if self.flags.is_not_serving {
             Finding::Open(Reason::NotServing)
-        } else if self.detector.is_late(lateness_of_peers) {
+        } else if self.detector.is_late(peers_late) {
             Finding::Open(Reason::Late)
         } else if self.detector.is_faulty() {
             Finding::Open(Reason::Failures)
-        } else if misses_heartbeats && is_suspect {
+        } else if misses_heartbeats && self.flags.is_suspect {
             // Neither is enough by itself; they have no cause in common but the endpoint.
             Finding::Open(Reason::Heartbeats)
         } else if misses_heartbeats {

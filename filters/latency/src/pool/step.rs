@@ -67,7 +67,7 @@ impl Pool {
         }
     }
 
-    fn find_signs(&self, now: Duration, settings: &Settings) -> Vec<Finding> {
+    fn find_signs(&mut self, now: Duration, settings: &Settings) -> Vec<Finding> {
         let sums = Medians::of(self.endpoints.iter().filter(|e| e.is_in()), |e| Some(e.detector.late()));
         let missing = |endpoint: &&Endpoint| endpoint.misses_heartbeats(now, settings) == Some(true);
         let all = self
@@ -77,9 +77,11 @@ impl Pool {
             .count();
         // All hearts do not stop at once: then it is what they are heard by that has.
         let are_heard = self.endpoints.iter().filter(missing).count() * 2 <= all || all == 1;
-        let findings = self.endpoints.iter().map(|endpoint| {
+        let findings = self.endpoints.iter_mut().map(|endpoint| {
             let own = endpoint.is_in().then(|| endpoint.detector.late());
-            endpoint.find(sums.without(own).unwrap_or(0.0), are_heard && missing(&endpoint))
+            let peers_late = sums.without(own).unwrap_or(0.0);
+            endpoint.flags.is_suspect = endpoint.is_in() && endpoint.detector.is_suspect(peers_late);
+            endpoint.find(peers_late, are_heard && missing(&&*endpoint))
         });
         findings.collect()
     }

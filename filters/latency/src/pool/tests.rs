@@ -97,7 +97,7 @@ fn one_that_hangs_is_opened_and_comes_back_by_probes() {
     let mut bench = Bench::of(4);
     let does = [Does::Hangs, Does::Well, Does::Well, Does::Well];
     let (ticks, first) = bench.until_transition(&does);
-    assert!((17..=20).contains(&ticks), "{ticks}");
+    assert!((26..=29).contains(&ticks), "{ticks}");
     assert_eq!((first.endpoint, first.change.to), (EndpointId(0), State::Open));
     assert_eq!(first.change.reason, Reason::Late);
     assert_eq!(bench.pool.condition(), Condition::Impaired);
@@ -204,7 +204,7 @@ fn missed_heartbeats_derate_one_and_open_it_if_it_is_late_too() {
         bench.step(TICK);
     }
     assert_eq!((bench.state(0), bench.transitions.len()), (State::Derated, 1));
-    for _ in 0..13 {
+    for _ in 0..20 {
         let last = [beat(&bench, 1), beat(&bench, 2), delta(0, Does::Hangs)];
         bench.absorb(&last);
         bench.step(TICK);
@@ -247,7 +247,7 @@ fn the_slow_rule_derates_and_never_opens() {
 #[test]
 fn a_tick_that_comes_half_a_second_late_finds_the_same() {
     let mut bench = Bench::of(3);
-    for _ in 0..4 {
+    for _ in 0..6 {
         for _ in 0..5 {
             bench.absorb(&[delta(0, Does::Hangs), delta(1, Does::Well), delta(2, Does::Well)]);
         }
@@ -275,7 +275,7 @@ fn a_pool_stored_under_a_clock_that_was_an_hour_ahead_goes_on() {
     let mut bench = Bench::of(3);
     bench.pool.stepped = bench.now + ms(3_600_000);
     let (ticks, _) = bench.until_transition(&[Does::Hangs, Does::Well, Does::Well]);
-    assert!(ticks <= 21, "{ticks}");
+    assert!(ticks <= 30, "{ticks}");
 }
 
 #[test]
