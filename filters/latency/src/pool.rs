@@ -5,7 +5,7 @@
 //! of them does it. What a step changed, it answers as values, which only the thread whose swap succeeded may count and log.
 //!
 //! As bytes: form u8, number u16, last step u64, shared since u64, and [`ENDPOINT_BYTES`] for each endpoint; 12 endpoints are
-//! 1.5 KiB, [at most](MAX_BYTES) 66 KiB. Bytes of another form are an empty pool: breakers closed, everything to be learnt.
+//! 1.4 KiB, [at most](MAX_BYTES) 60 KiB. Bytes of another form are an empty pool: breakers closed, everything to be learnt.
 
 use std::time::Duration;
 

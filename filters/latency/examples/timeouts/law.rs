@@ -103,13 +103,11 @@ impl Scenario {
             return (begins + 0.001, true);
         }
         let mut takes = drawn * (1.0 + 0.5 * (self.load)(begins));
-        match self.event {
-            Some((Event::Slowdown(factor), from, until)) if (from..until).contains(&begins) => takes *= factor,
-            Some((Event::Grey(factor), from, until)) if endpoint == 0 && (from..until).contains(&begins) => {
-                takes *= factor
-            }
-            _ => {}
-        }
+        takes *= match self.event {
+            Some((Event::Slowdown(factor), from, until)) if (from..until).contains(&begins) => factor,
+            Some((Event::Grey(factor), from, until)) if endpoint == 0 && (from..until).contains(&begins) => factor,
+            _ => 1.0,
+        };
         let ends = begins + takes;
         match self.event {
             Some((Event::Hang, from, until)) if endpoint == 0 && begins < until && ends >= from => {
