@@ -146,6 +146,17 @@ mod tests {
     }
 
     #[test]
+    fn the_far_tail_that_few_were_left_to_run_into_expects_little_of_many() {
+        let mut survival = Survival::default();
+        (0..5000).for_each(|_| survival.record(Duration::from_millis(50)));
+        (0..100).for_each(|_| survival.record_censored(Duration::from_millis(200)));
+        survival.record(Duration::from_millis(400));
+        let hazard = Hazard::of(&survival).unwrap();
+        let beyond = hazard.at(Duration::from_secs(1)) - hazard.at(Duration::from_millis(300));
+        assert!(beyond > 0.0 && beyond < 0.1, "{beyond} expected of each");
+    }
+
+    #[test]
     fn too_few_have_no_hazard() {
         let mut survival = Survival::default();
         lognormal(1, 399).iter().for_each(|duration| survival.record(*duration));

@@ -137,3 +137,14 @@ fn numbers_that_are_none_do_no_harm() {
         assert!(detector.late().is_finite() && detector.faulty().is_finite() && detector.pace().is_finite());
     }
 }
+
+#[test]
+fn what_the_peers_sums_stand_at_counts_twice_against_its_own() {
+    let mut detector = known(1);
+    (0..40).for_each(|_| step(&mut detector, 1.0, 0));
+    let late = detector.late();
+    assert!(late > THRESHOLD + 8.0, "{late}");
+    assert!(detector.is_late(3.9) && detector.is_suspect(3.9));
+    assert!(!detector.is_late((late - THRESHOLD) / 2.0 + 0.1));
+    assert!(!detector.is_suspect((late - SUSPICION) / 2.0 + 0.1));
+}
