@@ -6,8 +6,10 @@ use crate::codec::Reader;
 use crate::sketch::{MAX_VALUE, micros};
 use crate::survival::{Quantile, Survival};
 
+mod family;
 mod pushed;
 
+pub use family::Family;
 pub use pushed::{Accepted, Nonsense};
 
 /// Samples beyond a quantile without which it is not read: the exact P99.9 of 2,000 lognormal samples is off by a tenth

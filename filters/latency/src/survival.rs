@@ -57,6 +57,12 @@ impl Survival {
         self.censored.merge(&other.censored);
     }
 
+    /// Forgets half the weight of everything.
+    pub(crate) fn halve(&mut self) {
+        self.ended.halve();
+        self.censored.halve();
+    }
+
     /// Forgets everything.
     pub fn clear(&mut self) {
         self.ended.clear();

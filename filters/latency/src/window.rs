@@ -36,6 +36,11 @@ impl Epoch {
         self.0.saturating_add(SLOTS) > now.0 && self.0 <= now.0.saturating_add(1)
     }
 
+    /// The one before.
+    pub fn before(self) -> Self {
+        Self(self.0.saturating_sub(1))
+    }
+
     /// How many epochs have begun since an older one.
     pub fn since(self, older: Self) -> u64 {
         self.0.saturating_sub(older.0)
@@ -178,6 +183,12 @@ impl Window {
             slot.survival.clear();
         }
         (slot.epoch == epoch).then_some(&mut slot.survival)
+    }
+
+    /// The slot of an epoch, if it is still there.
+    pub fn slot(&self, epoch: Epoch) -> Option<&Slot> {
+        let slot = self.slots.get(epoch.place() as usize);
+        slot.filter(|slot| slot.epoch == epoch)
     }
 
     /// The sum of what is in the window at a moment.

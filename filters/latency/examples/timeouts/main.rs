@@ -46,6 +46,7 @@ fn main() {
     }
     losses();
     outage();
+    elsewhere();
 }
 
 fn healthy() {
@@ -90,13 +91,13 @@ fn healthy() {
 }
 
 /// Seconds until told, sorted; those that were not told within a minute are at the end.
-fn times(event: Event, rate: f64, which: usize, law: Law) -> Vec<f64> {
+fn times(event: Event, rate: f64, which: usize, law: Law, seeds: u64) -> Vec<f64> {
     let trial = |seed| {
         let from = 400.0 + seed as f64 * 0.37 % 30.0;
         let scenario = Scenario {
             endpoints: 4,
             event: Some((event, from, HOUR)),
-            ..scenario(law, rate, from + 60.0, 100 + seed)
+            ..scenario(law, rate, from + 60.0, seeds + seed)
         };
         let mut way = ways(law, 4, seed).swap_remove(which);
         World::run(&scenario, &[], way.as_mut())
@@ -116,7 +117,7 @@ fn detection(event: Event, name: &str) {
     for which in 1..4 {
         let mut line = format!("{:<26}", ways(Law::Lognormal, 4, 0)[which].name());
         for rate in [2.0, 5.0, 12.0, 40.0] {
-            let times = times(event, rate, which, Law::Lognormal);
+            let times = times(event, rate, which, Law::Lognormal, 100);
             let shown = |at: usize| match times[at] {
                 told if told.is_finite() => format!("{told:.1}"),
                 _ => "-".to_owned(),
@@ -154,6 +155,52 @@ fn outage() {
         let mut way = ways(Law::Lognormal, ENDPOINTS, 8).swap_remove(which);
         let report = World::run(&scenario, &[Span::of(600.0, 900.0)], way.as_mut());
         println!("{:<26} {}", way.name(), amplified(&report));
+    }
+}
+
+/// Ours alone, at other rates and by seeds that nothing was tuned by.
+fn elsewhere() {
+    println!(
+        "\nOurs elsewhere: 6 endpoints, 5 seeds of 1 h each (a swing in 3 of them) after an hour; slow-downs of 12 endpoints, 10 seeds"
+    );
+    for law in Law::ALL {
+        for rate in [2.0, 12.0, 40.0] {
+            let (mut ejections, mut counted) = (0, Span::default());
+            for seed in 200..205 {
+                let mut healthy = scenario(law, rate, 2.0 * HOUR, seed);
+                healthy.endpoints = 6;
+                healthy.load = if seed % 2 == 0 { swing } else { even };
+                let report = World::run(&healthy, &[Span::of(HOUR, healthy.lasts)], &mut Ours::new(6, seed));
+                ejections += report.wrong_ejections;
+                counted.false_timeouts += report.spans[0].false_timeouts;
+                counted.attempts += report.spans[0].attempts;
+            }
+            let percent = counted.false_percent();
+            println!("{law:?} at {rate}/s: {ejections} wrong ejections in 60 endpoint-hours, false {percent:.4} %");
+        }
+        for factor in [2.5, 0.4] {
+            let (mut most, mut ejections) = (0.0_f64, 0);
+            for seed in 300..310 {
+                let from = 1200.0 + 3.0 * (seed - 300) as f64;
+                let slow = Scenario {
+                    event: Some((Event::Slowdown(factor), from, 1e9)),
+                    ..scenario(law, 12.0, 1900.0, seed)
+                };
+                let report = World::run(&slow, &[Span::of(from, from + 120.0)], &mut Ours::new(ENDPOINTS, seed));
+                most = most.max(report.spans[0].false_percent());
+                ejections += report.wrong_ejections;
+            }
+            println!(
+                "{law:?} × {factor}: at most {most:.3} % false in the first two minutes, {ejections} wrong ejections"
+            );
+        }
+        for (event, name) in [(Event::Hang, "a hang"), (Event::Grey(5.0), "grey, 5 times")] {
+            let told = [2.0, 5.0, 12.0, 40.0].map(|rate| {
+                let times = times(event, rate, 3, law, 5000);
+                format!("{:.1} / {:.1}", times[49], times[94])
+            });
+            println!("{law:?}, {name}, at 2, 5, 12 and 40/s: {}", told.join(", "));
+        }
     }
 }
 

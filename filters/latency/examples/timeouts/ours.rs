@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use kilocard_latency::baseline::{Basis, Shape};
+use kilocard_latency::baseline::{Basis, Family};
 use kilocard_latency::breaker::Gate;
 use kilocard_latency::hazard::{Hazard, InFlight};
 use kilocard_latency::learner::{Learner, Tally, View};
@@ -11,7 +11,7 @@ use kilocard_latency::outcome::Outcome;
 use kilocard_latency::pool::{self, Delta, EndpointId, Pool};
 use kilocard_latency::retry::{self, Attempt, Budget, Decision, Failure};
 use kilocard_latency::timeout;
-use kilocard_latency::window::Window;
+use kilocard_latency::window::{Epoch, Window};
 
 use super::way::{Answer, Way};
 
@@ -29,6 +29,7 @@ pub(crate) struct Ours {
     pool: Pool,
     learner: Learner,
     window: Window,
+    family: Family,
     hazard: Option<Hazard>,
     budget: Budget,
     calls: HashMap<usize, (usize, Call)>,
@@ -52,6 +53,7 @@ impl Ours {
             retries: retry::Settings::default(),
             pool: Pool::default(),
             window: Window::default(),
+            family: Family::default(),
             hazard: None,
             budget: Budget::default(),
             calls: HashMap::new(),
@@ -68,10 +70,13 @@ impl Ours {
     }
 
     fn learn(&mut self, now: Duration, load: f64) {
+        let epoch = Epoch::at(now);
+        self.family
+            .absorb(epoch.before(), self.window.slot(epoch.before()), epoch);
         let total = self.window.total(now);
         let view = View {
             window: &total,
-            shape: Shape::of(&total).unwrap_or_default(),
+            shape: self.family.shape().unwrap_or_default(),
             load,
             is_frozen: self.pool.is_frozen(now),
             fleet: None,

@@ -51,6 +51,13 @@ impl LogLinear {
         self.counts.fill(0);
     }
 
+    /// Forgets half of each count. Halves are rounded up in every other bucket, else a tail of ones would be gone.
+    pub(crate) fn halve(&mut self) {
+        for (bucket, count) in self.counts.iter_mut().enumerate() {
+            *count = *count / 2 + (*count % 2) * (bucket % 2) as u32;
+        }
+    }
+
     /// Whether nothing was counted.
     pub fn is_empty(&self) -> bool {
         self.counts.iter().all(|count| *count == 0)
