@@ -158,7 +158,7 @@ fn outage() {
     }
 }
 
-/// Ours alone, at other rates and by seeds that nothing was tuned by.
+/// Ours alone, at other rates and by seeds that the detector was not tuned by (what is learnt of tails was made for what they showed).
 fn elsewhere() {
     println!(
         "\nOurs elsewhere: 6 endpoints, 5 seeds of 1 h each (a swing in 3 of them) after an hour; slow-downs of 12 endpoints, 10 seeds"
