@@ -10,6 +10,7 @@ pub mod envoy;
 pub mod etcd;
 pub mod etcd_cluster;
 pub mod proxy;
+pub mod record;
 pub(crate) mod reserved_port;
 mod run;
 pub mod static_envoy;

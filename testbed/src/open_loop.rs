@@ -38,6 +38,13 @@ impl Ask {
             headers: headers.collect(),
         }
     }
+
+    /// The same with one header more, or another value of one.
+    #[must_use]
+    pub fn with(mut self, name: &'static str, value: HeaderValue) -> Self {
+        self.headers.insert(name, value);
+        self
+    }
 }
 
 /// One answer.

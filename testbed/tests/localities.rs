@@ -59,8 +59,9 @@ async fn a_proxy_keeps_to_its_zone_and_goes_elsewhere_only_while_nobody_is_left_
     testbed.envoy().await_endpoint(address, false).await?;
     load.await_served(20, Instant::now()).await?;
     let others = ask(&testbed, 100).await?;
+    // How much of it each gets depends on what their reports say by now.
     ensure!(
-        others.of("worker-here") == 0 && others.of("worker-there") > 20 && others.of("worker-nowhere") > 20,
+        others.of("worker-here") == 0 && others.of("worker-there") > 0 && others.of("worker-nowhere") > 0,
         "the other zone serves, and who is in none: {others}"
     );
     testbed.start_worker(worker(HERE)).await?;

@@ -171,20 +171,23 @@ pub(crate) fn request_headers() -> Result<Vec<u8>, HostError> {
     Ok(unsafe { take(data, size) })
 }
 
-/// A trailer of the response, if it is there.
-pub(crate) fn response_trailer(name: &str) -> Result<Option<Vec<u8>>, HostError> {
+/// Where something is said of a response.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum ResponsePart {
+    Headers,
+    Trailers,
+}
+
+/// A header or trailer of the response, if it is there.
+pub(crate) fn of_response(part: ResponsePart, name: &str) -> Result<Option<Vec<u8>>, HostError> {
+    let map = match part {
+        ResponsePart::Headers => RESPONSE_HEADERS,
+        ResponsePart::Trailers => RESPONSE_TRAILERS,
+    };
     let (mut data, mut size) = (null_mut(), 0);
     // SAFETY: the host reads `name.len()` bytes at the pointer, and writes a pointer and a size to live, aligned variables
     // of those types.
-    let status = unsafe {
-        proxy_get_header_map_value(
-            RESPONSE_TRAILERS,
-            name.as_ptr(),
-            name.len(),
-            &raw mut data,
-            &raw mut size,
-        )
-    };
+    let status = unsafe { proxy_get_header_map_value(map, name.as_ptr(), name.len(), &raw mut data, &raw mut size) };
     if status == NOT_FOUND {
         return Ok(None);
     }

@@ -59,6 +59,7 @@ pub(crate) fn known(route: &str, output_percent: u32) -> Known {
         Known {
             prompt_tokens: of(|version| &version.prompt, 50),
             output_tokens: of(|version| &version.output, output_percent),
+            mean_output_tokens: version.and_then(|version| version.output.mean()),
             gpu_ms: of(|version| &version.gpu_ms, 95),
         }
     })
@@ -147,6 +148,27 @@ impl Hold {
                 ..self.taken
             };
             self.settle(now);
+        }
+        self.grow(used.tokens);
+    }
+
+    /// Holds the memory that the request turns out to need, as soon as that is enough more than what it holds.
+    fn grow(&mut self, tokens: u64) {
+        let Some(claim) = &mut self.claim else { return };
+        let of = |tokens| self.model.bytes(tokens).unwrap_or_default();
+        let (needed, step) = (of(tokens), of(STEP_TOKENS).saturating_sub(of(0)));
+        if needed <= claim.bytes || needed - claim.bytes < step {
+            return;
+        }
+        let Ok(now_ns) = abi::monotonic_ns() else { return };
+        let mut grown = *claim;
+        let done = change_memory(&self.route, |memory| {
+            grown = *claim;
+            memory.grow(&mut grown, needed, now_ns);
+        });
+        // What others were quicker to change is tried again with the next step.
+        if let Ok(Some(())) = done {
+            *claim = grown;
         }
     }
 

@@ -101,8 +101,8 @@ pub(crate) fn apply<'p>(
         sync::ask(charge, &subject);
     }
     let claim = model.terms().and_then(|_| {
-        let in_memory = model.reserve(asked, holds::known(&route, model.memory_percent()));
-        claim(active, &model, &subject, in_memory)
+        let memory = model.memory(asked, holds::known(&route, model.memory_percent()))?;
+        Some(claim(active, &subject, memory))
     });
     if let Some(claim) = &claim
         && let Some(shortage) = reserve(&route, &model, claim, at)?
@@ -111,7 +111,7 @@ pub(crate) fn apply<'p>(
             return Ok(Applied::Waits);
         }
         active.counters.count_shortage(shortage);
-        let refusal = refusal::of_memory(shortage, claim.bytes, decision.reached());
+        let refusal = refusal::of_memory(shortage, claim.bytes.saturating_add(claim.spread), decision.reached());
         decision.verdict = Verdict::Refuse(refusal);
         return Ok(Applied::Decided);
     }
@@ -177,14 +177,15 @@ fn route_of(subject: &Subject<'_>) -> String {
     format!("{}/{}", text(subject.model), text(subject.version))
 }
 
-/// The memory that the request needs, if that is a condition.
-fn claim(active: &Active, model: &CostModel, subject: &Subject<'_>, cost: Cost) -> Option<Claim> {
-    Some(Claim {
+/// The memory that the request needs.
+fn claim(active: &Active, subject: &Subject<'_>, (bytes, spread): (u64, u64)) -> Claim {
+    Claim {
         holder: vm(),
-        bytes: model.bytes(cost)?,
+        bytes,
+        spread,
         priority: subject.priority,
         tenant: Fingerprint::of(subject, &[KeyPart::Tenant], active.limits.seed).get(),
-    })
+    }
 }
 
 fn reserve(route: &str, model: &CostModel, claim: &Claim, at: Moment) -> Result<Option<Shortage>, HostError> {

@@ -10,7 +10,7 @@ use kilocard_policy::{Decision, RequestView, Route, Stages, Verdict, headers};
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::Action;
 
-use crate::abi::{self, HostError, Level};
+use crate::abi::{self, HostError, Level, ResponsePart};
 use crate::connection::Connection;
 use crate::header_map::{self, MalformedHeaderMap};
 use crate::limits::{self, Applied};
@@ -31,6 +31,15 @@ impl Stream {
             id,
             active,
             record: None,
+        }
+    }
+
+    /// What the worker says that the request has used. One that says nothing is one that counts nothing.
+    fn learn_usage(&self, part: ResponsePart) {
+        if holds::has(self.id)
+            && let Some(usage) = abi::of_response(part, headers::USAGE).ok().flatten()
+        {
+            holds::used(self.id, Usage::parse(&usage));
         }
     }
 }
@@ -65,6 +74,8 @@ impl HttpContext for Stream {
             // The request was served; that the client is not told how is no reason to take the answer away.
             let _ = abi::set_response_header(headers::DECISION, record);
         }
+        // A server of unary calls has but one place for metadata, and often that is the headers.
+        self.learn_usage(ResponsePart::Headers);
         Action::Continue
     }
 
@@ -81,13 +92,7 @@ impl HttpContext for Stream {
     }
 
     fn on_http_response_trailers(&mut self, _count: usize) -> Action {
-        if holds::has(self.id) {
-            // A worker that says nothing is one that counts nothing.
-            let usage = abi::response_trailer(headers::USAGE).ok().flatten();
-            if let Some(usage) = usage {
-                holds::used(self.id, Usage::parse(&usage));
-            }
-        }
+        self.learn_usage(ResponsePart::Trailers);
         Action::Continue
     }
 

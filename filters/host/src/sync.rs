@@ -350,6 +350,7 @@ fn learn_memory(version: &wire::VersionMemory, sent_ns: u64) -> Result<(), HostE
         capacity: version.capacity_bytes,
         free: version.free_bytes,
         largest_free: version.largest_free_bytes,
+        endpoints: version.endpoints.into(),
         // No later than it was: what was reserved since counts in full.
         measured_ns: sent_ns.saturating_sub(u64::from(version.age_ms) * 1_000_000),
     };

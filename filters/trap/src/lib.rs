@@ -37,11 +37,19 @@ impl Root {
     }
 }
 
-impl Context for Root {}
+impl Context for Root {
+    fn on_grpc_call_response(&mut self, call: u32, status: u32, size: usize) {
+        self.inner.on_grpc_call_response(call, status, size);
+    }
+}
 
 impl RootContext for Root {
     fn on_configure(&mut self, size: usize) -> bool {
         self.inner.on_configure(size)
+    }
+
+    fn on_tick(&mut self) {
+        self.inner.on_tick();
     }
 
     fn create_http_context(&self, context_id: u32) -> Option<Box<dyn HttpContext>> {
@@ -72,7 +80,23 @@ impl HttpContext for Stream {
         self.inner.on_http_request_headers(count, end_of_stream)
     }
 
+    fn on_http_request_body(&mut self, size: usize, end_of_stream: bool) -> Action {
+        self.inner.on_http_request_body(size, end_of_stream)
+    }
+
     fn on_http_response_headers(&mut self, count: usize, end_of_stream: bool) -> Action {
         self.inner.on_http_response_headers(count, end_of_stream)
+    }
+
+    fn on_http_response_body(&mut self, size: usize, end_of_stream: bool) -> Action {
+        self.inner.on_http_response_body(size, end_of_stream)
+    }
+
+    fn on_http_response_trailers(&mut self, count: usize) -> Action {
+        self.inner.on_http_response_trailers(count)
+    }
+
+    fn on_log(&mut self) {
+        self.inner.on_log();
     }
 }

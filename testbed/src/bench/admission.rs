@@ -12,12 +12,11 @@ mod worker;
 use super::record;
 use crate::demo::say;
 use crate::harness::Testbed;
+use crate::harness::record::{Record, StandIn};
 use crate::open_loop::{Answer, Ask, OpenLoop};
 use crate::poll::{self, DEADLINE};
 use anyhow::{Context, Result, ensure};
 use clap::Args;
-use kilocard_registry::layout::Key;
-use kilocard_registry::worker::{ServedModel, Telemetry, WorkerRecord};
 use report::{Cell, Round};
 use serde_json::json;
 use std::net::SocketAddr;
@@ -25,9 +24,6 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 use variant::Variant;
 use worker::{Arena, ArenaWorker};
-
-/// How often the worker writes its load report.
-const REPORT_EVERY: Duration = Duration::from_millis(250);
 
 /// Flags of `bench admission`.
 #[derive(Args, Clone, Debug)]
@@ -47,6 +43,12 @@ pub struct Admission {
     /// Blocks of the worker's arena, 64 KiB each, for 16 tokens each
     #[arg(long, default_value_t = 400, value_parser = clap::value_parser!(u32).range(64..=1_000_000))]
     blocks: u32,
+    /// Sequences that the worker runs at a time
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    sequences: u32,
+    /// Measure only these ways
+    #[arg(long, value_enum, value_delimiter = ',')]
+    ways: Vec<Variant>,
 }
 
 impl Admission {
@@ -56,7 +58,9 @@ impl Admission {
             builder = builder.policy(document.to_string());
         }
         let mut testbed = builder.start().await?;
-        let mut cells: Vec<Cell> = Variant::ALL.into_iter().map(Cell::new).collect();
+        let is_wanted = |way: &Variant| self.ways.is_empty() || self.ways.contains(way);
+        let ways = Variant::ALL.into_iter().filter(is_wanted);
+        let mut cells: Vec<Cell> = ways.map(Cell::new).collect();
         for _ in 0..self.rounds {
             let mut order: Vec<&mut Cell> = cells.iter_mut().collect();
             fastrand::shuffle(&mut order);
@@ -75,13 +79,14 @@ impl Admission {
             self.capacity,
             3 * self.capacity,
             self.blocks,
-            worker::MAX_SEQUENCES * 12,
+            u64::from(self.sequences) * 12,
         ));
         let rows = report::present(&cells, f64::from(self.seconds))?;
         record(
             "admission",
             &json!({
                 "rounds": self.rounds, "seconds": self.seconds, "capacity_per_second": self.capacity, "blocks": self.blocks,
+                "sequences": self.sequences,
                 "output_percentile": self.percentile,
                 "policies": variant::documents(self.capacity, self.percentile), "ways": rows,
             }),
@@ -95,13 +100,20 @@ impl Admission {
         } else {
             self.blocks
         };
-        let worker = ArenaWorker::start(Arena::new(blocks)).await?;
-        let reports = Reports::start(testbed, variant, &worker).await?;
+        let worker = ArenaWorker::start(Arena::new(blocks), self.sequences).await?;
+        let stand_in = StandIn {
+            id: format!("arena-{}", variant.model()),
+            address: worker.address(),
+            model: variant.model().to_owned(),
+            version: variant::VERSION.to_owned(),
+        };
+        let arena = worker.arena();
+        let record = Record::keep(testbed.etcd(), stand_in, move || arena.memory()).await?;
         await_served(testbed.gateway(), variant).await?;
         let before = worker.counts();
         let answers = self.load(testbed.gateway(), variant).await?;
         let after = worker.counts();
-        reports.stop(testbed).await?;
+        record.withdraw().await?;
         Ok(Round {
             answers,
             tokens: after.tokens - before.tokens,
@@ -118,7 +130,7 @@ impl Admission {
         let load = |rate: u32, seconds: u32| OpenLoop {
             requests: rate * seconds,
             rate,
-            connections: 2,
+            connections: self.sequences.div_ceil(32),
         };
         let asks = variant.asks();
         let mut loads = JoinSet::new();
@@ -148,55 +160,6 @@ fn shifted(asks: &[Ask], by: u32) -> Vec<Ask> {
     let middle = (by as usize * 37) % asks.len().max(1);
     asks.rotate_left(middle);
     asks
-}
-
-/// The worker's record in etcd, written anew as a worker does.
-struct Reports {
-    key: String,
-    task: tokio::task::JoinHandle<Result<()>>,
-}
-
-impl Reports {
-    async fn start(testbed: &mut Testbed, variant: Variant, worker: &ArenaWorker) -> Result<Self> {
-        let id = format!("arena-{}", variant.model());
-        let key = testbed.layout().key(&Key::Worker(id.clone()));
-        let mut etcd = testbed.etcd().client().await?;
-        let (arena, address) = (worker.arena(), worker.address());
-        let to = key.clone();
-        let task = tokio::spawn(async move {
-            for sequence in 1.. {
-                let (total, free) = arena.memory();
-                let record = WorkerRecord {
-                    id: id.clone(),
-                    address: address.to_string(),
-                    node: "simulated".to_owned(),
-                    models: vec![ServedModel {
-                        model: variant.model().to_owned(),
-                        version: variant::VERSION.to_owned(),
-                    }],
-                    telemetry: Some(Telemetry {
-                        simulated: true,
-                        memory_total_bytes: total,
-                        memory_free_bytes: free,
-                        sequence,
-                        ..Telemetry::default()
-                    }),
-                    ..WorkerRecord::default()
-                };
-                etcd.put(to.clone(), serde_json::to_vec(&record)?, None).await?;
-                tokio::time::sleep(REPORT_EVERY).await;
-            }
-            Ok(())
-        });
-        Ok(Self { key, task })
-    }
-
-    async fn stop(self, testbed: &mut Testbed) -> Result<()> {
-        self.task.abort();
-        let mut etcd = testbed.etcd().client().await?;
-        etcd.delete(self.key, None).await?;
-        Ok(())
-    }
 }
 
 /// Until one request in a row of some is served: then the memory is known too.

@@ -8,6 +8,7 @@
 
 mod border;
 pub mod ext_proc;
+mod keys;
 mod memory;
 mod proxy;
 mod report;
@@ -49,6 +50,9 @@ pub struct Filter {
     /// What to measure; "none" is always there to compare with
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = Variant::value_variants().to_vec())]
     variants: Vec<Variant>,
+    /// Let Envoy forward the requests, to a listener of its own that answers them: some filters look at no others
+    #[arg(long)]
+    forward: bool,
     /// Requests that the gateway module gets while its memory is watched; 0 leaves it out
     #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(0..=50_000_000))]
     requests_memory: u32,
@@ -62,8 +66,11 @@ impl Filter {
         let dir = tempfile::Builder::new().prefix("bench-filter-").tempdir_in(state)?;
         let mut proxies = Vec::new();
         for threads in sorted(&self.concurrency) {
-            for variant in sorted(&[&[Variant::None], self.variants.as_slice()].concat()) {
-                proxies.push(Proxy::start(&install, dir.path(), variant, threads).await?);
+            let variants = sorted(&[&[Variant::None], self.variants.as_slice()].concat());
+            let can_show = |variant: &Variant| self.forward || !variant.needs_upstream();
+            for variant in variants.into_iter().filter(can_show) {
+                let proxy = Proxy::start(&install, dir.path(), (variant, threads), self.forward);
+                proxies.push(proxy.await?);
             }
         }
         for proxy in &proxies {
@@ -87,7 +94,7 @@ impl Filter {
         record(
             "filter",
             &json!({
-                "rounds": self.rounds, "requests": self.requests, "rate": self.rate, "connections_per_thread": CONNECTIONS,
+                "rounds": self.rounds, "requests": self.requests, "rate": self.rate, "forward": self.forward, "connections_per_thread": CONNECTIONS,
                 "cpu": cpu, "module_bytes": sizes, "memory": memory,
             }),
         )
@@ -133,8 +140,12 @@ impl Filter {
         Ok(cells)
     }
 
-    /// The gateway module's memory over many requests, and what a worker thread costs with it and without any filter.
+    /// The gateway module's memory over many requests, what a worker thread costs with it and without any filter, and what
+    /// the keys of a limit cost.
     async fn watch_memory(&self, install: &Install, dir: &Path, proxies: &[Proxy]) -> Result<Value> {
+        if self.forward {
+            return Ok(Value::Null);
+        }
         let gateway = proxies.iter().find(|proxy| proxy.variant() == Variant::Gateway);
         let Some(gateway) = gateway.filter(|_| self.requests_memory > 0) else {
             return Ok(Value::Null);
@@ -143,7 +154,9 @@ impl Filter {
         growth.print();
         let threads = memory::per_thread(install, dir).await?;
         memory::print_threads(&threads);
-        Ok(json!({"growth": growth, "one_worker_thread": threads}))
+        let keys = keys::measure(install, dir).await?;
+        keys::print(&keys);
+        Ok(json!({"growth": growth, "one_worker_thread": threads, "keys": keys}))
     }
 }
 

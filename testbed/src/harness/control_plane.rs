@@ -73,6 +73,11 @@ impl ControlPlane {
         })
     }
 
+    /// Its process id, while it runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.process.as_ref().map(Process::pid)
+    }
+
     /// Where Envoy reaches it.
     pub fn xds(&self) -> SocketAddr {
         self.endpoints.map_or_else(unbound, |endpoints| endpoints.xds)

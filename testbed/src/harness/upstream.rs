@@ -4,14 +4,17 @@
 use anyhow::{Context, Result};
 use http::{HeaderMap, HeaderValue, Request, Response};
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 /// The header of a request that is to be held: answered by headers at once, and by trailers only after
-/// [`Upstream::release`].
+/// [`Upstream::release`] or [`Upstream::release_held`].
 pub const HOLD: &str = "x-hold";
+/// The header that says how many messages the answer has; without it, none. A message has no content.
+pub const MESSAGES: &str = "x-messages";
 
 /// What arrived.
 #[derive(Clone, Debug)]
@@ -29,12 +32,22 @@ impl Seen {
     }
 }
 
+/// Which of the held requests may end.
+#[derive(Clone, Copy, Debug, Default)]
+struct Release {
+    /// All that came before so many releases.
+    round: u64,
+    /// All others too.
+    all: bool,
+}
+
 /// A running upstream; it ends when dropped. Its replies carry its name as `x-upstream`.
 #[derive(Debug)]
 pub struct Upstream {
     address: SocketAddr,
     seen: Arc<Mutex<Vec<Seen>>>,
-    release: watch::Sender<bool>,
+    held: Arc<AtomicUsize>,
+    release: watch::Sender<Release>,
     task: JoinHandle<()>,
 }
 
@@ -58,14 +71,16 @@ impl Upstream {
     async fn serve(name: &str, remembers: bool) -> Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let address = listener.local_addr()?;
-        let (release, released) = watch::channel(false);
+        let (release, released) = watch::channel(Release::default());
         let seen: Arc<Mutex<Vec<Seen>>> = Arc::default();
         let server = Server {
             name: HeaderValue::from_str(name).context("the upstream's name")?,
             seen: seen.clone(),
             remembers,
             released,
+            held: Arc::default(),
         };
+        let held = server.held.clone();
         let task = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 tokio::spawn(server.clone().serve(stream));
@@ -74,6 +89,7 @@ impl Upstream {
         Ok(Self {
             address,
             seen,
+            held,
             release,
             task,
         })
@@ -91,7 +107,17 @@ impl Upstream {
 
     /// Lets every held request end, now and from now on.
     pub fn release(&self) {
-        self.release.send_replace(true);
+        self.release.send_modify(|release| release.all = true);
+    }
+
+    /// Lets those end that are held now.
+    pub fn release_held(&self) {
+        self.release.send_modify(|release| release.round += 1);
+    }
+
+    /// How many requests are held now.
+    pub fn held(&self) -> usize {
+        self.held.load(Ordering::Relaxed)
     }
 }
 
@@ -106,7 +132,24 @@ struct Server {
     name: HeaderValue,
     seen: Arc<Mutex<Vec<Seen>>>,
     remembers: bool,
-    released: watch::Receiver<bool>,
+    released: watch::Receiver<Release>,
+    held: Arc<AtomicUsize>,
+}
+
+/// A request that is held, as long as it lives.
+struct Held(Arc<AtomicUsize>);
+
+impl Held {
+    fn new(count: Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Server {
@@ -136,8 +179,20 @@ impl Server {
             .body(())?;
         response.headers_mut().insert("x-upstream", self.name.clone());
         let mut body = respond.send_response(response, false)?;
+        let messages = request.headers().get(MESSAGES).and_then(|value| value.to_str().ok());
+        for _ in 0..messages.and_then(|text| text.parse().ok()).unwrap_or(0_u32) {
+            // gRPC's frame of a message without content. h2 makes a DATA frame of each.
+            body.send_data(bytes::Bytes::from_static(&[0; 5]), false)?;
+        }
         if request.headers().contains_key(HOLD) {
-            self.released.wait_for(|released| *released).await?;
+            let _held = Held::new(self.held.clone());
+            let came = self.released.borrow().round;
+            let is_released = |release: &Release| release.all || release.round > came;
+            tokio::select! {
+                released = self.released.wait_for(is_released) => drop(released?),
+                // A client that left frees what it held.
+                _ = std::future::poll_fn(|context| body.poll_reset(context)) => {}
+            }
         }
         let mut trailers = HeaderMap::new();
         trailers.insert("grpc-status", HeaderValue::from_static("0"));

@@ -2,7 +2,11 @@
 
 use super::answers::start;
 use super::scene::rate_limits;
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
+use kilocard_proto::inference::ServerReadyRequest;
+use kilocard_testbed::harness::upstream::{HOLD, MESSAGES};
+use kilocard_testbed::poll::{self, DEADLINE};
+use kilocard_testbed::raw;
 use serde_json::json;
 
 #[tokio::test]
@@ -39,5 +43,32 @@ async fn more_tokens_than_the_burst_are_refused_for_good() -> Result<()> {
         ensure!(reply.header("grpc-retry-pushback-ms").is_none(), "{reply:?}");
     }
     ensure!(mesh.call(&[("x-max-tokens", b"12")]).await?.grpc_status == Some(0));
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_a_stream_takes_beyond_its_reservation_is_taken_while_it_runs() -> Result<()> {
+    let limit = json!({"limits": [{"unit": "tokens", "rate": 1, "per": "hour", "burst": 1000}]});
+    let hundred = json!({
+        "api_version": "kilocard/v1", "kind": "AdmissionPolicy", "metadata": {"name": "minilm"},
+        "spec": {"model": "minilm", "tokens": {"tokens_per_message": 100}},
+    });
+    let mesh = start(&[rate_limits("tokens", &limit), hundred]).await?;
+    let address = mesh.envoy.address();
+    // It reserves 10 tokens and takes 700.
+    let headers: [(&str, &[u8]); 3] = [("x-max-tokens", b"10"), (MESSAGES, b"7"), (HOLD, b"1")];
+    let stream = tokio::spawn(async move { raw::call(address, "ServerReady", &headers, &ServerReadyRequest {}).await });
+    poll::until("the overrun to be taken", DEADLINE, async || {
+        let reply = mesh.call(&[("x-max-tokens", b"400")]).await?;
+        ensure!(reply.grpc_status == Some(8), "{reply:?}");
+        Ok(())
+    })
+    .await?;
+    if stream.is_finished() {
+        bail!("the stream has ended: {:?}", stream.await?);
+    }
+    mesh.v1.release();
+    let reply = stream.await??;
+    ensure!(reply.grpc_status == Some(0), "{reply:?}");
     Ok(())
 }

@@ -80,6 +80,7 @@ fn add(version: &mut VersionMemory, (total, free): (u64, u64), card: Option<u64>
     version.capacity_bytes = version.capacity_bytes.saturating_add(total.saturating_sub(kept));
     version.free_bytes = version.free_bytes.saturating_add(free);
     version.largest_free_bytes = version.largest_free_bytes.max(free);
+    version.endpoints = version.endpoints.saturating_add(1);
 }
 
 #[cfg(test)]

@@ -67,8 +67,9 @@ pub struct MemoryCost {
     /// Percent of an endpoint's memory that is never given away.
     #[cfg_attr(test, schemars(default, range(max = *WATERMARK_PERCENT.end())))]
     pub watermark_percent: u32,
-    /// So many of 100 requests of the version find that what was reserved for their output is enough. Fewer reserve less, let more
-    /// run at once, and may run out of memory.
+    /// So many of 100 requests of the version find that what would be reserved for one alone is enough for its output. Of what
+    /// that is over the mean, many requests share less than each would need. Fewer reserve less, let more run at once, and
+    /// may run out of memory.
     #[cfg_attr(test, schemars(default, range(min = *OUTPUT_PERCENTILE.start(), max = *OUTPUT_PERCENTILE.end())))]
     pub output_percentile: u32,
     /// A worker's report that is older than this many milliseconds counts as one without free memory.

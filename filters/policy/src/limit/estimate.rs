@@ -21,6 +21,8 @@ pub struct Known {
     pub prompt_tokens: Option<u64>,
     /// Tokens of output that as many requests as was asked for did not exceed.
     pub output_tokens: Option<u64>,
+    /// Tokens of output of the mean request.
+    pub mean_output_tokens: Option<u64>,
     /// Milliseconds of GPU time that 95 of 100 requests did not exceed.
     pub gpu_ms: Option<u64>,
 }
@@ -96,18 +98,31 @@ impl CostModel {
 
     /// What to reserve: the prompt, and of output what the client allows or, if that is less, what is usual.
     pub fn reserve(&self, asked: Asked, known: Known) -> Cost {
+        Cost {
+            requests: 1,
+            tokens: self.tokens(asked, known, known.output_tokens),
+            gpu_ms: known.gpu_ms.unwrap_or(1),
+        }
+    }
+
+    /// Prompt and output, of which so much is usual.
+    fn tokens(&self, asked: Asked, known: Known, usual: Option<u64>) -> u64 {
         let prompt = asked.prompt_tokens.or(known.prompt_tokens).unwrap_or(0);
-        let usual = known.output_tokens;
         let output = match (asked.max_tokens, usual) {
             (Some(most), Some(usual)) => most.min(usual),
             (Some(most), None) => most,
             (None, usual) => usual.unwrap_or(self.tokens.default_output),
         };
-        Cost {
-            requests: 1,
-            tokens: prompt.saturating_add(output),
-            gpu_ms: known.gpu_ms.unwrap_or(1),
-        }
+        prompt.saturating_add(output)
+    }
+
+    /// GPU memory, bytes: what the request is expected to take, and what it may take beyond; nothing, if memory is no
+    /// condition.
+    pub fn memory(&self, asked: Asked, known: Known) -> Option<(u64, u64)> {
+        let usual = self.bytes(self.tokens(asked, known, known.output_tokens))?;
+        let mean = self.bytes(self.tokens(asked, known, known.mean_output_tokens.or(known.output_tokens)))?;
+        // Of a heavy tail the mean may be more than what most do not exceed.
+        Some((mean, usual.saturating_sub(mean)))
     }
 
     /// What has been taken so far; after the end, what was taken in all.
@@ -140,9 +155,9 @@ impl CostModel {
     }
 
     /// Bytes of GPU memory that so many tokens take; nothing, if memory is no condition.
-    pub fn bytes(&self, cost: Cost) -> Option<u64> {
+    pub fn bytes(&self, tokens: u64) -> Option<u64> {
         let memory = self.memory?;
-        let tokens = memory.bytes_per_token.saturating_mul(cost.tokens);
+        let tokens = memory.bytes_per_token.saturating_mul(tokens);
         Some(memory.bytes_per_request.saturating_add(tokens))
     }
 
@@ -167,6 +182,18 @@ impl CostModel {
 mod tests {
     use super::*;
 
+    const MEMORY: MemoryCost = MemoryCost {
+        bytes_per_request: 0,
+        bytes_per_token: 1,
+        watermark_percent: 5,
+        output_percentile: 95,
+        stale_ms: 1000,
+        p1_margin_percent: 0,
+        p2_margin_percent: 0,
+        floor_percent: 0,
+        wait_ms: 0,
+    };
+
     fn costs() -> CostModel {
         CostModel {
             tokens: TokenCost::default(),
@@ -179,7 +206,7 @@ mod tests {
         let known = Known {
             output_tokens: Some(100),
             prompt_tokens: Some(7),
-            gpu_ms: None,
+            ..Known::default()
         };
         let reserve = |prompt_tokens, max_tokens, known| {
             costs()
@@ -200,6 +227,45 @@ mod tests {
             reserve(Some(1), Some(1_000_000_000_000), Known::default()),
             1_000_000_000_001
         );
+    }
+
+    #[test]
+    fn memory_is_what_is_expected_and_what_may_come_beyond() {
+        let memory = MemoryCost {
+            bytes_per_request: 1000,
+            bytes_per_token: 10,
+            ..MEMORY
+        };
+        let costs = CostModel {
+            memory: Some(memory),
+            ..costs()
+        };
+        let known = Known {
+            output_tokens: Some(100),
+            mean_output_tokens: Some(40),
+            ..Known::default()
+        };
+        let of = |max_tokens, known| {
+            let prompt_tokens = Some(5);
+            costs.memory(
+                Asked {
+                    prompt_tokens,
+                    max_tokens,
+                },
+                known,
+            )
+        };
+        assert_eq!(of(None, known), Some((1450, 600)));
+        assert_eq!(of(Some(60), known), Some((1450, 200)));
+        assert_eq!(of(Some(10), known), Some((1150, 0)));
+        // Nothing is known yet: all that is allowed.
+        assert_eq!(of(Some(500), Known::default()), Some((6050, 0)));
+        assert_eq!(of(None, Known::default()), Some((1000 + 10 * 261, 0)));
+        let heavy = Known {
+            mean_output_tokens: Some(300),
+            ..known
+        };
+        assert_eq!(of(None, heavy), Some((4050, 0)));
     }
 
     #[test]

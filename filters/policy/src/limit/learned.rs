@@ -12,6 +12,7 @@ const ENOUGH: u32 = 20;
 pub struct Learned {
     counts: [u32; BUCKETS],
     total: u32,
+    sum: u64,
 }
 
 impl Default for Learned {
@@ -19,6 +20,7 @@ impl Default for Learned {
         Self {
             counts: [0; BUCKETS],
             total: 0,
+            sum: 0,
         }
     }
 }
@@ -29,11 +31,19 @@ impl Learned {
         if let Some(count) = self.counts.get_mut(bucket(value)) {
             *count += 1;
             self.total += 1;
+            self.sum = self.sum.saturating_add(value);
         }
         if self.total >= FORGET_AT {
+            let mean = self.sum / u64::from(self.total);
             self.counts = self.counts.map(|count| count / 2);
             self.total = self.counts.iter().sum();
+            self.sum = mean.saturating_mul(self.total.into());
         }
+    }
+
+    /// The mean of the values, rounded up; nothing while there are too few.
+    pub fn mean(&self) -> Option<u64> {
+        (self.total >= ENOUGH).then(|| self.sum.div_ceil(self.total.into()))
     }
 
     /// What so many percent of the values did not exceed, up to a fifth above; nothing while there are too few.
@@ -86,8 +96,10 @@ mod tests {
     fn what_has_changed_is_learnt_anew() {
         let mut learned = Learned::default();
         (0..4000).for_each(|_| learned.note(10));
+        assert_eq!(learned.mean(), Some(10));
         (0..40_000).for_each(|_| learned.note(1000));
         assert!(learned.quantile(5).unwrap() >= 1000);
+        assert_eq!(learned.mean(), Some(1000));
     }
 
     proptest! {

@@ -8,8 +8,11 @@
 //! All of it is one value of the store. Reservations are kept by holder, a thread's VM: a VM that traps is gone with what its
 //! requests would have given back, and so are its reservations a little later.
 
+mod ledger;
+
 use std::time::Duration;
 
+use self::ledger::Ledger;
 use super::set::Lease;
 use crate::config::Priority;
 
@@ -21,8 +24,6 @@ const SLOTS: usize = 64;
 const LAG_NS: u64 = 200_000_000;
 /// A holder that has not been heard of for so long is gone.
 pub const HOLDER_GONE_NS: u64 = 5_000_000_000;
-/// Most holders: worker threads of a proxy, and those of before a trap.
-const MAX_HOLDERS: usize = 256;
 /// Tenants are told apart by this many hashes.
 const TENANTS: usize = 32;
 /// What classes were admitted is forgotten by half in such a time.
@@ -39,6 +40,8 @@ pub struct Headroom {
     pub free: u64,
     /// Those that are free on the endpoint where most are.
     pub largest_free: u64,
+    /// How many endpoints there are.
+    pub endpoints: u64,
     /// When the oldest of the reports was made, by the clock of this proxy, nanoseconds; 0 for never.
     pub measured_ns: u64,
 }
@@ -59,8 +62,10 @@ pub struct Terms {
 pub struct Claim {
     /// The thread's VM.
     pub holder: u64,
-    /// Bytes.
+    /// Bytes that it is expected to take.
     pub bytes: u64,
+    /// Bytes that it may take beyond that; by itself it needs both.
+    pub spread: u64,
     /// How urgent it is.
     pub priority: Priority,
     /// A hash of the tenant.
@@ -99,8 +104,7 @@ impl Shortage {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Memory {
     headroom: Headroom,
-    /// Thread, when it was heard of, bytes.
-    holders: Vec<[u64; 3]>,
+    ledger: Ledger,
     /// What was reserved at the beginning of each slot.
     history: Vec<u64>,
     newest_slot: u64,
@@ -143,11 +147,9 @@ impl Memory {
         u32::try_from(parts).unwrap_or(u32::MAX)
     }
 
-    /// Bytes that are reserved.
+    /// Bytes that are reserved for all requests together.
     pub fn reserved(&self) -> u64 {
-        self.holders
-            .iter()
-            .fold(0, |sum, [_, _, bytes]| sum.saturating_add(*bytes))
+        self.ledger.reserved(self.headroom.endpoints)
     }
 
     /// Reserves memory for a request. The share is the lease's or the base share, parts per million.
@@ -159,31 +161,34 @@ impl Memory {
         let share = self
             .lease
             .map_or(base_share, |lease| lease.share_at(now_ns, base_share));
-        self.wanted = self.wanted.max(self.reserved().saturating_add(claim.bytes));
         let Headroom {
             capacity,
             free,
             largest_free,
+            endpoints,
             measured_ns,
         } = self.headroom;
+        let (reserved, then) = (self.reserved(), self.ledger.reserved_with(claim, endpoints));
+        self.wanted = self.wanted.max(then);
         let age = Duration::from_nanos(now_ns.saturating_sub(measured_ns));
         if measured_ns == 0 || age > terms.stale {
             return Err(Shortage::Stale);
         }
-        if claim.bytes > capacity {
+        let alone = claim.bytes.saturating_add(claim.spread);
+        if alone > capacity {
             return Err(Shortage::Never);
         }
-        let since = i128::from(self.reserved()) - i128::from(self.reserved_at(measured_ns.saturating_sub(LAG_NS)));
+        let since = i128::from(reserved) - i128::from(self.reserved_at(measured_ns.saturating_sub(LAG_NS)));
         let part = |bytes: u64| i128::from(bytes) * i128::from(share) / 1_000_000;
         // What runs has not yet taken all that was reserved for it, so a report shows more free than there is: nor may all
         // reservations together be more than what requests can have.
-        let ledger = part(capacity.saturating_sub(self.baseline)) - i128::from(self.reserved());
+        let ledger = part(capacity.saturating_sub(self.baseline)) - i128::from(reserved);
         let left = (part(free) - since).min(ledger);
-        let wanted = i128::from(claim.bytes);
+        let wanted = i128::from(then.saturating_sub(reserved));
         if wanted > left {
             return Err(Shortage::Full);
         }
-        if claim.bytes > largest_free {
+        if alone > largest_free {
             return Err(Shortage::TooLarge);
         }
         let class = class(claim.priority);
@@ -201,10 +206,7 @@ impl Memory {
     /// Gives back what a request had reserved.
     pub fn release(&mut self, claim: &Claim, now_ns: u64) {
         self.advance(now_ns);
-        if let Some([_, seen, bytes]) = self.holders.iter_mut().find(|[holder, ..]| *holder == claim.holder) {
-            *bytes = bytes.saturating_sub(claim.bytes);
-            *seen = (*seen).max(now_ns);
-        }
+        self.ledger.give_back(claim, now_ns);
         if let Some(bytes) = self.tenants.get_mut(slot_of(claim.tenant)) {
             *bytes = bytes.saturating_sub(claim.bytes);
         }
@@ -212,21 +214,31 @@ impl Memory {
 
     /// Says that a holder still lives.
     pub fn touch(&mut self, holder: u64, now_ns: u64) {
-        if let Some([_, seen, _]) = self.holders.iter_mut().find(|[one, ..]| *one == holder) {
-            *seen = (*seen).max(now_ns);
-        }
+        self.ledger.touch(holder, now_ns);
+    }
+
+    /// A request takes more than was expected: from now on that is what it holds, whether there is so much or not. No other
+    /// gets what it has already.
+    pub fn grow(&mut self, claim: &mut Claim, bytes: u64, now_ns: u64) {
+        self.advance(now_ns);
+        let more = Claim {
+            bytes: bytes.saturating_sub(claim.bytes),
+            spread: 0,
+            ..*claim
+        };
+        self.hold(&more, now_ns);
+        claim.bytes = claim.bytes.saturating_add(more.bytes);
     }
 
     fn take(&mut self, claim: &Claim, class: usize, now_ns: u64) {
-        if let Some([_, seen, bytes]) = self.holders.iter_mut().find(|[holder, ..]| *holder == claim.holder) {
-            *bytes = bytes.saturating_add(claim.bytes);
-            *seen = (*seen).max(now_ns);
-        } else if self.holders.len() < MAX_HOLDERS {
-            self.holders.push([claim.holder, now_ns, claim.bytes]);
-        }
         if let Some(admitted) = self.admitted.get_mut(class) {
             *admitted = admitted.saturating_add(claim.bytes);
         }
+        self.hold(claim, now_ns);
+    }
+
+    fn hold(&mut self, claim: &Claim, now_ns: u64) {
+        self.ledger.take(claim, now_ns);
         self.tenants.resize(TENANTS, 0);
         if let Some(bytes) = self.tenants.get_mut(slot_of(claim.tenant)) {
             *bytes = bytes.saturating_add(claim.bytes);
@@ -286,10 +298,9 @@ impl Memory {
 
     /// Forgets holders that are gone, and their part of what tenants hold.
     fn bury(&mut self, now_ns: u64) {
-        let before = self.reserved();
-        self.holders
-            .retain(|[_, seen, bytes]| *bytes > 0 && now_ns.saturating_sub(*seen) <= HOLDER_GONE_NS);
-        let after = self.reserved();
+        let before = self.ledger.bytes();
+        self.ledger.bury(now_ns, HOLDER_GONE_NS);
+        let after = self.ledger.bytes();
         if after < before {
             for bytes in &mut self.tenants {
                 *bytes = (u128::from(*bytes) * u128::from(after) / u128::from(before)) as u64;
@@ -303,6 +314,7 @@ impl Memory {
             capacity,
             free,
             largest_free,
+            endpoints,
             measured_ns,
         } = self.headroom;
         let lease = self.lease.map_or([0; 3], |lease| {
@@ -312,6 +324,7 @@ impl Memory {
             capacity,
             free,
             largest_free,
+            endpoints,
             measured_ns,
             self.newest_slot,
             self.decayed_ns,
@@ -319,7 +332,6 @@ impl Memory {
             self.baseline,
         ];
         let lengths = [self.history.len() as u64, self.tenants.len() as u64];
-        let holders = self.holders.iter().flatten();
         let numbers = head
             .iter()
             .chain(&lease)
@@ -327,7 +339,8 @@ impl Memory {
             .chain(&self.admitted)
             .chain(&self.history)
             .chain(&self.tenants);
-        numbers.chain(holders).flat_map(|number| number.to_le_bytes()).collect()
+        let numbers = numbers.copied().chain(self.ledger.numbers());
+        numbers.flat_map(u64::to_le_bytes).collect()
     }
 
     /// Reads what [`to_bytes`](Self::to_bytes) gave; of anything else, nothing.
@@ -345,6 +358,7 @@ impl Memory {
             capacity: next()?,
             free: next()?,
             largest_free: next()?,
+            endpoints: next()?,
             measured_ns: next()?,
         };
         let (newest_slot, decayed_ns, wanted, baseline) = (next()?, next()?, next()?, next()?);
@@ -361,13 +375,9 @@ impl Memory {
         let history = (0..history).map(|_| next()).collect::<Option<_>>()?;
         let tenants = (0..tenants).map(|_| next()).collect::<Option<_>>()?;
         let rest: Vec<u64> = numbers.collect();
-        let holders = rest
-            .chunks_exact(3)
-            .filter_map(|numbers| numbers.try_into().ok())
-            .collect();
         Some(Self {
             headroom,
-            holders,
+            ledger: Ledger::of_numbers(&rest),
             history,
             newest_slot,
             admitted,

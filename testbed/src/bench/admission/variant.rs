@@ -1,10 +1,11 @@
 //! The ways of limiting that are compared, each with a model of its own.
 
 use crate::open_loop::Ask;
+use clap::ValueEnum;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::worker::{BLOCK_BYTES, BLOCK_TOKENS, TOKENS};
+use super::worker::{BLOCK_BYTES, BLOCK_TOKENS, OUTPUT, PROMPT};
 
 /// The one version of every model.
 pub(super) const VERSION: &str = "v1";
@@ -12,7 +13,7 @@ pub(super) const VERSION: &str = "v1";
 const ASKS: usize = 997;
 
 /// A way of limiting.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Variant {
     /// None.
@@ -81,19 +82,16 @@ impl Variant {
         };
         let ask = |_| {
             let (prompt, output) = (drawn(96.0), drawn(64.0));
-            // The open loop's headers are static; a thousand requests of a bench may stay for its life.
-            let leak = |text: String| -> &'static str { text.leak() };
-            Ask::new(
-                "/kilocard.inference.v1.InferenceService/Generate",
-                &[
-                    ("content-type", "application/grpc"),
-                    ("te", "trailers"),
-                    ("x-model", self.model()),
-                    ("x-prompt-tokens", leak(prompt.to_string())),
-                    ("x-max-tokens", "512"),
-                    (TOKENS, leak(format!("{prompt} {output}"))),
-                ],
-            )
+            let fixed = [
+                ("content-type", "application/grpc"),
+                ("te", "trailers"),
+                ("x-model", self.model()),
+                ("x-max-tokens", "512"),
+            ];
+            Ask::new("/kilocard.inference.v1.InferenceService/Generate", &fixed)
+                .with("x-prompt-tokens", prompt.into())
+                .with(PROMPT, prompt.into())
+                .with(OUTPUT, output.into())
         };
         (0..ASKS).map(ask).collect()
     }

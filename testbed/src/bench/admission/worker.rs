@@ -14,18 +14,18 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
-/// The header that says how many tokens a request has: of the prompt, and of the answer.
-pub(super) const TOKENS: &str = "x-tokens";
+/// The headers that say how many tokens a request really has: of the prompt, and of the answer.
+pub(super) const PROMPT: &str = "x-really-prompt";
+pub(super) const OUTPUT: &str = "x-really-output";
 /// Bytes of a block.
 pub(super) const BLOCK_BYTES: u64 = 64 * 1024;
 /// Tokens for which a block has room.
 pub(super) const BLOCK_TOKENS: u64 = 16;
-/// Sequences that run at a time; others wait in the order of their arrival.
-pub(super) const MAX_SEQUENCES: usize = 64;
-/// What a step takes, whatever runs, and for each sequence that runs.
+/// What a step takes, whatever runs, and on top of it, with all sequences running.
 const STEP: Duration = Duration::from_micros(4000);
-const STEP_EACH: Duration = Duration::from_micros(130);
+const STEP_FULL: Duration = Duration::from_micros(8300);
 /// Streams of a connection.
 const MAX_STREAMS: u32 = 4096;
 
@@ -112,12 +112,13 @@ struct Sequence {
 }
 
 impl ArenaWorker {
-    pub(super) async fn start(arena: Arena) -> Result<Self> {
+    /// So many sequences run at a time; others wait in the order of their arrival.
+    pub(super) async fn start(arena: Arena, sequences: u32) -> Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let address = listener.local_addr()?;
         let counters = Arc::new(Counters::default());
         let (queue, arrivals) = mpsc::unbounded_channel();
-        let engine = tokio::spawn(run(arena.clone(), counters.clone(), arrivals));
+        let engine = tokio::spawn(run(arena.clone(), counters.clone(), arrivals, sequences));
         let waiting = arena.clone();
         let server = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -159,18 +160,20 @@ fn blocks_of(tokens: u64) -> u64 {
 }
 
 /// The batch loop: admits, steps, completes.
-async fn run(arena: Arena, counters: Arc<Counters>, mut arrivals: mpsc::UnboundedReceiver<Sequence>) {
+async fn run(arena: Arena, counters: Arc<Counters>, mut arrivals: mpsc::UnboundedReceiver<Sequence>, most: u32) {
     let mut waiting = VecDeque::new();
     let mut running: Vec<Sequence> = Vec::new();
     loop {
+        let mut began = Instant::now();
         if running.is_empty() && waiting.is_empty() {
             let Some(first) = arrivals.recv().await else { return };
             waiting.push_back(first);
+            began = Instant::now();
         }
         while let Ok(next) = arrivals.try_recv() {
             waiting.push_back(next);
         }
-        while running.len() < MAX_SEQUENCES
+        while running.len() < most as usize
             && let Some(next) = waiting.pop_front()
         {
             arena.promised.fetch_sub(blocks_of(next.prompt), Ordering::Relaxed);
@@ -179,7 +182,8 @@ async fn run(arena: Arena, counters: Arc<Counters>, mut arrivals: mpsc::Unbounde
             }
         }
         let count = u32::try_from(running.len()).unwrap_or(u32::MAX);
-        tokio::time::sleep(STEP + STEP_EACH * count).await;
+        // From when it began, so that a busy machine does not slow the steps down.
+        tokio::time::sleep_until(began + STEP + STEP_FULL * count / most).await;
         for mut sequence in std::mem::take(&mut running) {
             sequence.done += 1;
             let has_room = arena.grow(&mut sequence.held, sequence.prompt + sequence.done);
@@ -218,13 +222,11 @@ async fn answer(
     queue: mpsc::UnboundedSender<Sequence>,
     arena: Arena,
 ) -> Result<()> {
-    let text = request
-        .headers()
-        .get(TOKENS)
-        .and_then(|value| value.to_str().ok())
-        .unwrap_or("1 1");
-    let mut numbers = text.split(' ').filter_map(|number| number.parse().ok());
-    let (prompt, output) = (numbers.next().unwrap_or(1), numbers.next().unwrap_or(1));
+    let number = |name| {
+        let value = request.headers().get(name).and_then(|value| value.to_str().ok());
+        value.and_then(|text| text.parse().ok()).unwrap_or(1)
+    };
+    let (prompt, output) = (number(PROMPT), number(OUTPUT));
     let (tell, told) = oneshot::channel();
     arena.promised.fetch_add(blocks_of(prompt), Ordering::Relaxed);
     queue.send(Sequence {

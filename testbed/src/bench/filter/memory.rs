@@ -128,7 +128,7 @@ pub(super) async fn per_thread(install: &Install, dir: &Path) -> Result<Vec<Thre
 
 async fn warmed(install: &Install, dir: &Path, variant: Variant, threads: u32) -> Result<Memory> {
     let dir = tempfile::Builder::new().prefix("memory-").tempdir_in(dir)?;
-    let proxy = Proxy::start(install, dir.path(), variant, threads).await?;
+    let proxy = Proxy::start(install, dir.path(), (variant, threads), false).await?;
     open_loop::saturate(
         proxy.address(),
         (&request::ask(), PASSED),

@@ -1,9 +1,10 @@
 //! A running Envoy of one variant, and what it uses.
 
-use super::ext_proc::Server;
+use super::ext_proc;
 use super::variant::{self, Variant};
 use crate::bench::usage::{cpu, kibibytes};
 use crate::harness::admin::Admin;
+use crate::harness::control_plane::ControlPlane;
 use crate::install::Install;
 use crate::poll::{self, DEADLINE};
 use crate::process::Process;
@@ -15,7 +16,50 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-/// Envoy with so many worker threads, and the ext_proc server where the variant has one.
+/// What a filter asks.
+#[derive(Debug)]
+enum Server {
+    ExtProc(ext_proc::Server),
+    RateLimits(Box<ControlPlane>),
+}
+
+impl Server {
+    async fn start(install: &Install, dir: &Path, name: &str, variant: Variant) -> Result<Option<Self>> {
+        let name = format!("{name}-server");
+        Ok(match variant {
+            Variant::ExtProc => {
+                let server = ext_proc::Server::start(dir, &name, &variant::filter_config()?).await?;
+                Some(Self::ExtProc(server))
+            }
+            Variant::Rls => {
+                let source = dir.join(&name).join("source");
+                std::fs::create_dir_all(source.join("policies"))?;
+                std::fs::write(source.join("policies/all.json"), variant::limit("all").to_string())?;
+                let source = source.display().to_string();
+                let server = ControlPlane::start_alone(install, dir, &name, &["--source-dir", &source]).await?;
+                server.await_ready().await?;
+                Some(Self::RateLimits(Box::new(server)))
+            }
+            _ => None,
+        })
+    }
+
+    fn address(&self) -> SocketAddr {
+        match self {
+            Self::ExtProc(server) => server.address(),
+            Self::RateLimits(server) => server.xds(),
+        }
+    }
+
+    fn pid(&self) -> Result<u32> {
+        match self {
+            Self::ExtProc(server) => Ok(server.pid()),
+            Self::RateLimits(server) => server.pid().context("the control plane has ended"),
+        }
+    }
+}
+
+/// Envoy with so many worker threads, and the server that its filter asks where the variant has one.
 #[derive(Debug)]
 pub(super) struct Proxy {
     variant: Variant,
@@ -56,13 +100,17 @@ impl Memory {
 }
 
 impl Proxy {
-    pub(super) async fn start(install: &Install, dir: &Path, variant: Variant, threads: u32) -> Result<Self> {
+    /// `forwards`: to a listener of its own, instead of answering at once.
+    pub(super) async fn start(
+        install: &Install,
+        dir: &Path,
+        (variant, threads): (Variant, u32),
+        forwards: bool,
+    ) -> Result<Self> {
         let name = format!("{}-{threads}", variant.name());
-        let server = match variant {
-            Variant::ExtProc => Some(Server::start(dir, &format!("{name}-server"), &variant::filter_config()?).await?),
-            _ => None,
-        };
-        let config = variant.bootstrap(install, server.as_ref().map(Server::address))?;
+        let server = Server::start(install, dir, &name, variant).await?;
+        let upstream = forwards.then(|| format!("@kilocard-bench-{}-{name}", std::process::id()));
+        let config = variant.bootstrap(install, server.as_ref().map(Server::address), upstream.as_deref())?;
         let config_file = dir.join(format!("{name}.json"));
         std::fs::write(&config_file, serde_json::to_vec_pretty(&config)?)?;
         let admin_file = dir.join(format!("{name}.admin"));
@@ -104,7 +152,7 @@ impl Proxy {
     }
 
     pub(super) fn cpu(&self) -> Result<Cpu> {
-        let server = self.server.as_ref().map(|server| cpu(server.pid())).transpose()?;
+        let server = self.server.as_ref().map(|server| cpu(server.pid()?)).transpose()?;
         Ok(Cpu {
             envoy: cpu(self.envoy.pid())?,
             server: server.unwrap_or_default(),

@@ -24,3 +24,8 @@ pub(super) const PASSED: &str = "2";
 pub(super) fn ask() -> Ask {
     Ask::new("/inference.GRPCInferenceService/ServerReady", &HEADERS)
 }
+
+/// The same of another user.
+pub(super) fn of_user(number: u32) -> Ask {
+    ask().with("x-user-id", number.into())
+}

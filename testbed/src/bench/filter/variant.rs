@@ -4,7 +4,7 @@ use crate::install::Install;
 use crate::starter;
 use anyhow::{Context, Result, anyhow, ensure};
 use clap::ValueEnum;
-use kilocard_policy::config::{self, Document, FilterConfig, MeshState};
+use kilocard_policy::config::{self, FilterConfig, MeshState};
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::net::SocketAddr;
@@ -13,8 +13,10 @@ use std::path::{Path, PathBuf};
 /// The checks of the gateway filter, written in Lua.
 const LUA: &str = include_str!("gateway.lua");
 
-/// The cluster of the ext_proc server.
-const EXT_PROC: &str = "ext_proc";
+/// The cluster of the server that a filter asks.
+const SERVER: &str = "server";
+/// The cluster of the Envoy's own listener that answers what it forwards.
+const ANSWERS: &str = "answers";
 
 /// What stands before the router.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, ValueEnum)]
@@ -36,6 +38,12 @@ pub(super) enum Variant {
     LocalRateLimit,
     /// The gateway module with the same limit
     GatewayLimit,
+    /// The rate-limit module with one limit for each user
+    UserLimit,
+    /// The rate-limit module with ten more limits: what one limit more costs
+    ElevenLimits,
+    /// Envoy's ratelimit filter, which asks the control plane for the same limit; only with --forward
+    Rls,
 }
 
 impl Variant {
@@ -49,6 +57,9 @@ impl Variant {
             Self::RateLimit => "rate-limit module (wasm)",
             Self::LocalRateLimit => "Envoy's local_ratelimit",
             Self::GatewayLimit => "gateway module with a limit",
+            Self::UserLimit => "rate-limit module, by user",
+            Self::ElevenLimits => "rate-limit module, 11 limits",
+            Self::Rls => "Envoy's ratelimit (RLS)",
         }
     }
 
@@ -62,16 +73,33 @@ impl Variant {
             Self::RateLimit => "rate-limit",
             Self::LocalRateLimit => "local-rate-limit",
             Self::GatewayLimit => "gateway-limit",
+            Self::UserLimit => "user-limit",
+            Self::ElevenLimits => "eleven-limits",
+            Self::Rls => "rls",
         }
     }
 
     /// Whether it has to show at the border cases what it does: those that only limit let all of them pass.
     pub(super) fn is_verified(self) -> bool {
-        !matches!(self, Self::RateLimit | Self::LocalRateLimit)
+        !matches!(
+            self,
+            Self::RateLimit | Self::LocalRateLimit | Self::UserLimit | Self::ElevenLimits | Self::Rls
+        )
     }
 
-    /// The whole configuration of an Envoy of this variant; `server` is where the ext_proc server is.
-    pub(super) fn bootstrap(self, install: &Install, server: Option<SocketAddr>) -> Result<Value> {
+    /// Whether the filter looks only at requests that go on to a cluster.
+    pub(super) fn needs_upstream(self) -> bool {
+        self == Self::Rls
+    }
+
+    /// The whole configuration of an Envoy of this variant; `server` is where its server is, `upstream` the abstract socket
+    /// on which the same Envoy answers, where it is to forward requests.
+    pub(super) fn bootstrap(
+        self,
+        install: &Install,
+        server: Option<SocketAddr>,
+        upstream: Option<&str>,
+    ) -> Result<Value> {
         let config = filter_config()?;
         let filters = match self {
             Self::None => Vec::new(),
@@ -94,53 +122,87 @@ impl Variant {
                 },
             })],
             Self::ExtProc => vec![ext_proc()],
-            Self::RateLimit => vec![wasm(
-                "kilocard_rate_limit",
-                &module(install, "kilocard_rate_limit"),
-                &limited(&[])?,
-            )],
+            Self::RateLimit => vec![rate_limit(install, &[limit("all")])?],
+            Self::UserLimit => vec![rate_limit(install, &[limit_by_user()])?],
+            Self::ElevenLimits => {
+                let limits: Vec<_> = (0..11).map(|index| limit(&format!("all-{index}"))).collect();
+                vec![rate_limit(install, &limits)?]
+            }
             Self::LocalRateLimit => vec![local_rate_limit()],
             Self::GatewayLimit => {
-                let routing = starter::routing_document(10)?;
-                vec![wasm("kilocard_gateway", &install.filter, &limited(&[routing])?)]
+                let routing = serde_json::to_value(starter::routing_document(10)?)?;
+                let config = configuration(&[routing, limit("all")])?;
+                vec![wasm("kilocard_gateway", &install.filter, &config)]
             }
+            Self::Rls => vec![rls()],
         };
         let clusters = match self {
-            Self::ExtProc => vec![cluster(server.context("ext_proc needs its server")?)],
+            Self::ExtProc | Self::Rls => vec![cluster(SERVER, &socket(server.context("it needs its server")?))],
             _ => Vec::new(),
         };
-        Ok(bootstrap(filters, &clusters))
+        Ok(bootstrap(filters, clusters, upstream))
     }
 }
 
 /// The configuration of the filters and of the ext_proc server: the policy of the demonstration and the built-in limits.
 /// `gateway.lua` holds the same by hand.
 pub(super) fn filter_config() -> Result<String> {
-    let documents = vec![starter::routing_document(10)?];
-    Ok(serde_json::to_string(&FilterConfig {
-        sync_cluster: None,
-        revision: "bench".to_owned(),
-        documents,
-        state: MeshState::default(),
-    })?)
+    configuration(&[serde_json::to_value(starter::routing_document(10)?)?])
 }
 
 /// So much a second that nothing is refused: what is measured is the decision.
 const PLENTY: u32 = 1_000_000;
+/// Room for so many users.
+pub(super) const KEYS: u32 = 100_000;
 
-/// The configuration of a filter with one limit for all requests.
-fn limited(documents: &[Document]) -> Result<String> {
-    let limit = config::parse(&json!({
-        "api_version": "kilocard/v1", "kind": "RateLimitPolicy", "metadata": {"name": "all"},
+/// A limit for all requests.
+pub(super) fn limit(name: &str) -> Value {
+    json!({
+        "api_version": "kilocard/v1", "kind": "RateLimitPolicy", "metadata": {"name": name},
         "spec": {"limits": [{"unit": "requests", "rate": PLENTY, "burst": PLENTY}]},
-    }))
-    .map_err(|violations| anyhow!("{violations:?}"))?;
+    })
+}
+
+/// The same for each user.
+fn limit_by_user() -> Value {
+    let mut limit = limit("users");
+    limit["spec"]["by"] = json!(["user"]);
+    limit["spec"]["max_keys"] = json!(KEYS);
+    limit
+}
+
+/// The rate-limit module with these limits.
+fn rate_limit(install: &Install, limits: &[Value]) -> Result<Value> {
+    let module = module(install, "kilocard_rate_limit");
+    Ok(wasm("kilocard_rate_limit", &module, &configuration(limits)?))
+}
+
+/// The configuration of a filter with these documents.
+fn configuration(documents: &[Value]) -> Result<String> {
+    let documents = documents.iter().map(config::parse).collect::<Result<_, _>>();
     Ok(serde_json::to_string(&FilterConfig {
         sync_cluster: None,
         revision: "bench".to_owned(),
-        documents: [documents, &[limit]].concat(),
+        documents: documents.map_err(|violations| anyhow!("{violations:?}"))?,
         state: MeshState::default(),
     })?)
+}
+
+fn rls() -> Value {
+    json!({
+        "name": "envoy.filters.http.ratelimit",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.filters.http.ratelimit.v3.RateLimit",
+            "domain": "kilocard",
+            // Long enough that no request is refused because the machine was busy.
+            "timeout": "30s",
+            "failure_mode_deny": true,
+            "rate_limit_service": {
+                "transport_api_version": "V3",
+                "grpc_service": {"envoy_grpc": {"cluster_name": SERVER}},
+            },
+        },
+    })
 }
 
 fn local_rate_limit() -> Value {
@@ -205,7 +267,7 @@ fn ext_proc() -> Value {
         "name": "envoy.filters.http.ext_proc",
         "typed_config": {
             "@type": "type.googleapis.com/envoy.extensions.filters.http.ext_proc.v3.ExternalProcessor",
-            "grpc_service": {"envoy_grpc": {"cluster_name": EXT_PROC}, "timeout": "30s"},
+            "grpc_service": {"envoy_grpc": {"cluster_name": SERVER}, "timeout": "30s"},
             // Long enough that no request is refused because the machine was busy.
             "message_timeout": "30s",
             "processing_mode": {
@@ -220,13 +282,18 @@ fn ext_proc() -> Value {
     })
 }
 
-fn cluster(server: SocketAddr) -> Value {
-    let endpoint =
-        json!({"address": {"socket_address": {"address": server.ip().to_string(), "port_value": server.port()}}});
+fn socket(address: SocketAddr) -> Value {
+    json!({"socket_address": {"address": address.ip().to_string(), "port_value": address.port()}})
+}
+
+fn cluster(name: &str, address: &Value) -> Value {
     json!({
-        "name": EXT_PROC,
+        "name": name,
         "type": "STATIC",
-        "load_assignment": {"cluster_name": EXT_PROC, "endpoints": [{"lb_endpoints": [{"endpoint": endpoint}]}]},
+        "load_assignment": {
+            "cluster_name": name,
+            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address}}]}],
+        },
         "typed_extension_protocol_options": {
             "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
                 "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
@@ -236,15 +303,17 @@ fn cluster(server: SocketAddr) -> Value {
     })
 }
 
-/// One listener that answers by itself, and tells what a filter left of the request's headers.
-fn bootstrap(mut filters: Vec<Value>, clusters: &[Value]) -> Value {
-    filters.push(json!({
+/// One listener that answers by itself, or forwards to another that does, and tells what a filter left of the request's
+/// headers.
+fn bootstrap(mut filters: Vec<Value>, mut clusters: Vec<Value>, upstream: Option<&str>) -> Value {
+    let router = json!({
         "name": "envoy.filters.http.router",
         "typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"},
-    }));
+    });
+    filters.push(router.clone());
     let loopback = json!({"socket_address": {"address": "127.0.0.1", "port_value": 0}});
     let tell = |name: &str, format: &str| json!({"header": {"key": name, "value": format}});
-    let route = json!({
+    let answer = json!({
         "match": {"prefix": "/"},
         "direct_response": {"status": 200},
         "response_headers_to_add": [
@@ -252,27 +321,45 @@ fn bootstrap(mut filters: Vec<Value>, clusters: &[Value]) -> Value {
             tell(super::border::STRAY, super::border::STRAY_FORMAT),
         ],
     });
+    let mut listeners = Vec::new();
+    if let Some(upstream) = upstream {
+        let pipe = json!({"pipe": {"path": upstream}});
+        clusters.push(cluster(ANSWERS, &pipe));
+        let everything = json!({"generic_key": {"descriptor_value": "all"}});
+        let forward = json!({
+            "match": {"prefix": "/"},
+            "route": {"cluster": ANSWERS, "rate_limits": [{"actions": [everything]}]},
+        });
+        listeners.push(listener("bench", &loopback, &forward, &filters));
+        listeners.push(listener(ANSWERS, &pipe, &answer, &[router]));
+    } else {
+        listeners.push(listener("bench", &loopback, &answer, &filters));
+    }
     json!({
         "node": {"id": "bench", "cluster": "bench"},
         "admin": {"address": loopback},
-        "static_resources": {
-            "clusters": clusters,
-            "listeners": [{
-                "name": "bench",
-                "address": loopback,
-                // Without it, the kernel might give both connections of a bench to one thread.
-                "connection_balance_config": {"exact_balance": {}},
-                "filter_chains": [{"filters": [{
-                    "name": "envoy.filters.network.http_connection_manager",
-                    "typed_config": {
-                        "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
-                        "stat_prefix": "bench",
-                        "codec_type": "HTTP2",
-                        "route_config": {"virtual_hosts": [{"name": "bench", "domains": ["*"], "routes": [route]}]},
-                        "http_filters": filters,
-                    },
-                }]}],
-            }],
-        },
+        "static_resources": {"clusters": clusters, "listeners": listeners},
     })
+}
+
+fn listener(name: &str, address: &Value, route: &Value, filters: &[Value]) -> Value {
+    let mut listener = json!({
+        "name": name,
+        "address": address,
+        "filter_chains": [{"filters": [{
+            "name": "envoy.filters.network.http_connection_manager",
+            "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+                "stat_prefix": name,
+                "codec_type": "HTTP2",
+                "route_config": {"virtual_hosts": [{"name": name, "domains": ["*"], "routes": [route]}]},
+                "http_filters": filters,
+            },
+        }]}],
+    });
+    if address.get("pipe").is_none() {
+        // Without it, the kernel might give both connections of a bench to one thread.
+        listener["connection_balance_config"] = json!({"exact_balance": {}});
+    }
+    listener
 }

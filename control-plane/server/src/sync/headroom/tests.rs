@@ -46,7 +46,7 @@ fn what_is_free_is_told_without_what_the_policy_keeps_back() {
         (found.capacity_bytes, found.free_bytes, found.largest_free_bytes),
         (900, 300, 300)
     );
-    assert_eq!(found.age_ms, 300);
+    assert_eq!((found.age_ms, found.endpoints), (300, 1));
 }
 
 #[test]

@@ -15,6 +15,7 @@ fn memory(free: u64, measured_ns: u64) -> Memory {
         capacity: 1000,
         free,
         largest_free: free,
+        endpoints: 1,
         measured_ns,
     });
     memory
@@ -24,6 +25,7 @@ fn claim(bytes: u64, priority: Priority) -> Claim {
     Claim {
         holder: 1,
         bytes,
+        spread: 0,
         priority,
         tenant: 1,
     }
@@ -45,6 +47,7 @@ fn what_was_reserved_since_the_report_is_taken_off_until_the_next_report_has_it(
         capacity: 1000,
         free: 100,
         largest_free: 100,
+        endpoints: 1,
         measured_ns: 11 * SECOND,
     });
     let now = 11 * SECOND + SECOND / 2;
@@ -71,6 +74,7 @@ fn what_runs_and_has_not_grown_yet_keeps_what_was_reserved_for_it() {
         capacity: 1000,
         free: 700,
         largest_free: 700,
+        endpoints: 1,
         measured_ns: 3 * SECOND,
     });
     assert_eq!(
@@ -167,24 +171,69 @@ fn more_than_there_is_can_never_be_had() {
     );
 }
 
+#[test]
+fn many_requests_are_held_with_less_each_than_one() {
+    let ask = Claim {
+        spread: 40,
+        ..claim(10, Priority::P0)
+    };
+    let passed = |endpoints| {
+        let mut memory = memory(1000, SECOND);
+        memory.set_headroom(Headroom {
+            endpoints,
+            ..memory.headroom()
+        });
+        let passed = (0..1000).take_while(|_| memory.reserve(&ask, &TERMS, WHOLE, SECOND).is_ok());
+        let passed = passed.count();
+        (passed, memory.reserved())
+    };
+    // 10 n + 40 sqrt(n) <= 1000; one by one there would be room for 20.
+    assert_eq!(passed(1), (67, 998));
+    // On four endpoints each has a quarter of them to even out: 10 n + 80 sqrt(n) <= 1000.
+    assert_eq!(passed(4), (45, 987));
+    // One alone needs all of it.
+    let mut memory = memory(49, SECOND);
+    assert_eq!(memory.reserve(&ask, &TERMS, WHOLE, SECOND), Err(Shortage::Full));
+}
+
+#[test]
+fn a_request_that_takes_more_than_was_expected_leaves_less_for_the_next() {
+    let mut memory = memory(1000, SECOND);
+    let mut ask = claim(100, Priority::P0);
+    memory.reserve(&ask, &TERMS, WHOLE, SECOND).unwrap();
+    memory.grow(&mut ask, 950, SECOND);
+    assert_eq!(memory.reserved(), 950);
+    memory.grow(&mut ask, 900, SECOND);
+    assert_eq!(
+        memory.reserve(&claim(51, Priority::P0), &TERMS, WHOLE, SECOND),
+        Err(Shortage::Full)
+    );
+    memory.release(&ask, SECOND);
+    assert_eq!(memory.reserved(), 0);
+}
+
 proptest! {
     /// The law: what is reserved, net, since a report, is within what it said was free.
     #[test]
     fn no_more_is_reserved_than_was_free(
-        steps in prop::collection::vec((0_u64..400, 0_u8..3, any::<bool>(), 0_u64..20_000_000), 1..200),
+        steps in prop::collection::vec((0_u64..400, 0_u64..200, 0_u8..3, any::<bool>(), 0_u64..20_000_000), 1..200),
         free in 0_u64..1000,
+        endpoints in 0_u64..5,
         share in 0_u32..=WHOLE,
     ) {
-        let (mut memory, mut held, mut now) = (memory(free, SECOND), Vec::new(), SECOND);
-        for (bytes, class, gives_back, gap) in steps {
+        let (mut memory, mut held, mut now) = (memory(free, SECOND), Vec::<Claim>::new(), SECOND);
+        memory.set_headroom(Headroom { endpoints, ..memory.headroom() });
+        for (bytes, spread, class, gives_back, gap) in steps {
             now += gap;
-            let priority = Priority::ALL[usize::from(class)];
+            let ask = Claim { spread, ..claim(bytes, Priority::ALL[usize::from(class)]) };
             if gives_back && !held.is_empty() {
                 memory.release(&held.remove(0), now);
-            } else if memory.reserve(&claim(bytes, priority), &TERMS, share, now).is_ok() {
-                held.push(claim(bytes, priority));
+            } else if memory.reserve(&ask, &TERMS, share, now).is_ok() {
+                held.push(ask);
             }
-            let reserved: u64 = held.iter().map(|claim| claim.bytes).sum();
+            let squares: f64 = held.iter().map(|claim| (claim.spread as f64).powi(2)).sum();
+            let above = (squares * endpoints.max(1) as f64).sqrt().ceil() as u64;
+            let reserved = held.iter().map(|claim| claim.bytes).sum::<u64>() + above;
             prop_assert_eq!(memory.reserved(), reserved);
             prop_assert!(u128::from(reserved) <= u128::from(free) * u128::from(share) / 1_000_000);
             prop_assert_eq!(&Memory::from_bytes(&memory.to_bytes()), &memory);
