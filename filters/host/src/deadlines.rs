@@ -113,11 +113,6 @@ pub(crate) fn begin(
     Ok(())
 }
 
-/// Whether a request is watched.
-pub(crate) fn has(stream: u32) -> bool {
-    WATCHED.with_borrow(|all| all.contains_key(&stream))
-}
-
 /// A message of the answer has passed.
 pub(crate) fn received(stream: u32) {
     WATCHED.with_borrow_mut(|all| {
