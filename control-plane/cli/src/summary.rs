@@ -2,7 +2,7 @@
 
 use kilocard_policy::config::{
     AdmissionPolicy, Document, LimitScope, MeshPolicy, PoolPolicy, RateLimitPolicy, RoutingPolicy, RuleAction,
-    ScalePolicy, Spec, ValidationPolicy, WeightPolicy,
+    ScalePolicy, Spec, TimeoutPolicy, ValidationPolicy, WeightPolicy,
 };
 
 /// For a cell of a table.
@@ -16,6 +16,7 @@ pub fn summarise(document: &Document) -> String {
         Spec::RateLimit(limits) => summarise_rate_limits(limits),
         Spec::Admission(admission) => summarise_admission(admission),
         Spec::Scale(scale) => summarise_scale(scale),
+        Spec::Timeouts(timeouts) => summarise_timeouts(timeouts),
         _ => Vec::new(),
     };
     if parts.is_empty() {
@@ -164,6 +165,24 @@ fn summarise_admission(admission: &AdmissionPolicy) -> Vec<String> {
         },
     );
     vec![admission.model.clone(), memory]
+}
+
+fn summarise_timeouts(timeouts: &TimeoutPolicy) -> Vec<String> {
+    let of = |what: &str, floor_ms: u32, ceiling_ms: u32| format!("{what} {floor_ms} to {ceiling_ms} ms");
+    let mut parts = vec![
+        timeouts.model.clone(),
+        of("unary", timeouts.unary.floor_ms, timeouts.unary.ceiling_ms),
+        of(
+            "first message",
+            timeouts.first_message.floor_ms,
+            timeouts.first_message.ceiling_ms,
+        ),
+        of("gap", timeouts.gap.floor_ms, timeouts.gap.ceiling_ms),
+    ];
+    if timeouts.shadow {
+        parts.push("only counted".to_owned());
+    }
+    parts
 }
 
 fn summarise_rate_limits(policy: &RateLimitPolicy) -> Vec<String> {

@@ -35,6 +35,7 @@ pub(crate) enum Level {
 const REQUEST_HEADERS: u32 = 0;
 const RESPONSE_HEADERS: u32 = 2;
 const RESPONSE_TRAILERS: u32 = 3;
+const RESPONSE_STREAM: u32 = 1;
 const PLUGIN_CONFIGURATION: u32 = 7;
 const GRPC_MESSAGE: u32 = 5;
 const COUNTER: u32 = 0;
@@ -84,6 +85,7 @@ unsafe extern "C" {
     fn proxy_set_shared_data(key: *const u8, key_size: usize, value: *const u8, value_size: usize, cas: u32) -> u32;
     fn proxy_set_effective_context(context: u32) -> u32;
     fn proxy_continue_stream(kind: u32) -> u32;
+    fn proxy_close_stream(kind: u32) -> u32;
     fn proxy_set_tick_period_milliseconds(period: u32) -> u32;
     fn proxy_define_metric(kind: u32, name: *const u8, name_size: usize, id: *mut u32) -> u32;
     fn proxy_increment_metric(id: u32, offset: i64) -> u32;
@@ -330,6 +332,12 @@ pub(crate) fn send_local_response(response: &LocalResponse<'_>) -> Result<(), Ho
         )
     };
     check("send_local_response", status)
+}
+
+/// Ends the response with a reset: what the client has of it stays without an end.
+pub(crate) fn reset_response() -> Result<(), HostError> {
+    // SAFETY: no pointers.
+    check("close_stream", unsafe { proxy_close_stream(RESPONSE_STREAM) })
 }
 
 /// From now on a tick comes so often.

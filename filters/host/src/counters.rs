@@ -5,6 +5,8 @@
 //! - `kilocard_limits.<policy>.{refused,overflow}`: requests that a limit refused, and those that shared the overflow key;
 //!   of a policy that only counts, `shadow` in place of `refused`;
 //! - `kilocard_memory.{stale,too_large,full,unfair,never}`: requests refused for want of GPU memory;
+//! - `kilocard_timeouts.{total,first_message,gap,client_deadline,shadow}`: requests that took longer than they may; `shadow`
+//!   counts those of a policy that cuts nothing;
 //! - `kilocard_shadow.{sent,capped}`: copies.
 //!
 //! The labels are closed sets, all defined when the filter is configured, so that no request can make a new time series and
@@ -12,6 +14,7 @@
 
 use std::collections::HashMap;
 
+use kilocard_latency::watchdog::Cause;
 use kilocard_policy::limit::Table;
 use kilocard_policy::limit::memory::Shortage;
 use kilocard_policy::{Decision, Finding, Policy, RefusalReason, RouteReason, Stages, Verdict};
@@ -32,6 +35,9 @@ const SHORTAGES: [Shortage; 5] = [
     Shortage::Never,
 ];
 
+/// By which deadline requests are too late.
+const CAUSES: [Cause; 4] = [Cause::Total, Cause::FirstMessage, Cause::Gap, Cause::Client];
+
 /// A counter, if Envoy has defined it: requests matter more than their count.
 type Id = Option<u32>;
 
@@ -45,6 +51,8 @@ pub(crate) struct Counters {
     /// By the name of the RateLimitPolicy: met, overflow.
     limits: HashMap<String, [Id; 2]>,
     shortages: Vec<Id>,
+    timeouts: Vec<Id>,
+    timeout_shadow: Id,
     validated: Id,
     host_error: Id,
     shadow_sent: Id,
@@ -68,6 +76,7 @@ impl Counters {
         let labels = if validates { policy.rule_labels() } else { &[] };
         let limits = stages.contains(Stages::LIMITS);
         let tables = if limits { policy.rate_limits() } else { &[] };
+        let times = stages.contains(Stages::TIMEOUTS);
         let limit = |table: &Table| {
             let met = if table.is_shadow() { "shadow" } else { "refused" };
             let ids = [met, "overflow"].map(|what| define(&format!("kilocard_limits.{}.{what}", table.name())));
@@ -84,6 +93,13 @@ impl Counters {
             } else {
                 Vec::new()
             },
+            timeouts: if times {
+                let labels = CAUSES.map(|cause| cause.label().replace('-', "_"));
+                each("kilocard_timeouts", &labels.each_ref().map(String::as_str))
+            } else {
+                Vec::new()
+            },
+            timeout_shadow: times.then(|| define("kilocard_timeouts.shadow")).flatten(),
             validated: define(&format!("kilocard_decisions.{VALIDATED}")),
             host_error: define(&format!("kilocard_decisions.{HOST_ERROR}")),
             shadow_sent: define("kilocard_shadow.sent"),
@@ -126,6 +142,15 @@ impl Counters {
     /// A request found no memory.
     pub(crate) fn count_shortage(&self, shortage: Shortage) {
         increment(at(&self.shortages, &SHORTAGES, &shortage));
+    }
+
+    /// A request took longer than it may.
+    pub(crate) fn count_timeout(&self, cause: Cause, is_shadow: bool) {
+        increment(if is_shadow {
+            self.timeout_shadow
+        } else {
+            at(&self.timeouts, &CAUSES, &cause)
+        });
     }
 
     /// A request shared the overflow key of this policy.

@@ -11,8 +11,10 @@
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod abi;
+mod baselines;
 mod connection;
 mod counters;
+mod deadlines;
 mod header_map;
 mod holds;
 mod limits;

@@ -1,5 +1,6 @@
 //! Answers given here instead of by a worker.
 
+use kilocard_latency::watchdog::Cause;
 use kilocard_policy::limit::refusal::{pushback_header, retry_after_header};
 use kilocard_policy::record::Record;
 use kilocard_policy::{Refusal, RequestView, details, headers};
@@ -56,6 +57,17 @@ fn is_grpc_to_envoy(request: &RequestView<'_>) -> bool {
     let mut all = request.headers().iter();
     let content_type = all.find(|(name, _)| *name == headers::CONTENT_TYPE.as_bytes());
     content_type.is_some_and(|(_, value)| matches!(value.strip_prefix(b"application/grpc"), Some([] | [b'+', ..])))
+}
+
+/// The worker took too long. Nothing of its answer has come yet, so the client can be told.
+pub(crate) fn too_late(cause: Cause, message: &str, details: &str) -> Result<(), HostError> {
+    abi::send_local_response(&LocalResponse {
+        http_status: 504,
+        grpc_status: Some(4),
+        details: &format!("kilocard_timeout_{}", cause.label().replace('-', "_")),
+        body: message,
+        headers: &[(headers::REASON, "TIMEOUT"), (names::STATUS_DETAILS, details)],
+    })
 }
 
 /// The filter itself failed. Envoy turns the HTTP status into a gRPC one for a client that speaks gRPC.

@@ -15,7 +15,7 @@ use crate::counters::Counters;
 use crate::limits::Limits;
 use crate::log_limit::LogLimit;
 use crate::stream::Stream;
-use crate::{sync, waiting};
+use crate::{deadlines, sync, waiting};
 
 /// The root context of the module `name`, which runs `stages`. Without any stage it refuses every configuration.
 pub fn root(name: &'static str, stages: Stages) -> Box<dyn RootContext> {
@@ -47,7 +47,12 @@ impl Active {
 
     /// Whether anything is done that no request gives rise to.
     fn ticks(&self) -> bool {
-        self.sync_cluster.is_some() || self.policy.admits_by_memory() || waiting::has_any()
+        self.sync_cluster.is_some() || self.policy.admits_by_memory() || self.times() || waiting::has_any()
+    }
+
+    /// Whether the time of any request is watched.
+    fn times(&self) -> bool {
+        self.stages.contains(Stages::TIMEOUTS) && self.policy.has_deadlines()
     }
 }
 
@@ -144,6 +149,10 @@ impl RootContext for Root {
         }
         if active.policy.admits_by_memory() || waiting::has_any() {
             waiting::tick();
+        }
+        // Also where no policy is left: what is under way keeps what it began with.
+        if let Err(error) = deadlines::tick() {
+            active.log(Level::Error, &format!("the timeouts: {error}"));
         }
     }
 

@@ -15,7 +15,7 @@ use crate::connection::Connection;
 use crate::header_map::{self, MalformedHeaderMap};
 use crate::limits::{self, Applied};
 use crate::root::Active;
-use crate::{holds, names, reply, shadow, waiting};
+use crate::{deadlines, holds, names, reply, shadow, waiting};
 
 /// Holds the policy that was in force when the request began.
 pub(crate) struct Stream {
@@ -76,6 +76,7 @@ impl HttpContext for Stream {
         }
         // A server of unary calls has but one place for metadata, and often that is the headers.
         self.learn_usage(ResponsePart::Headers);
+        deadlines::answered(self.id, ResponsePart::Headers);
         Action::Continue
     }
 
@@ -87,18 +88,21 @@ impl HttpContext for Stream {
     fn on_http_response_body(&mut self, size: usize, _end_of_stream: bool) -> Action {
         if size > 0 {
             holds::received(self.id);
+            deadlines::received(self.id);
         }
         Action::Continue
     }
 
     fn on_http_response_trailers(&mut self, _count: usize) -> Action {
         self.learn_usage(ResponsePart::Trailers);
+        deadlines::answered(self.id, ResponsePart::Trailers);
         Action::Continue
     }
 
     fn on_log(&mut self) {
         waiting::forget(self.id);
         holds::end(self.id);
+        deadlines::end(self.id);
     }
 }
 
@@ -128,6 +132,10 @@ impl Active {
         let done = self
             .act(&decision, &request)
             .map_err(|error| HostError::to_string(&error))?;
+        if matches!(done, Done::Forwarded(_)) && self.stages.contains(Stages::TIMEOUTS) {
+            let begun = deadlines::begin(self, &request, &decision, stream);
+            begun.map_err(|error| HostError::to_string(&error))?;
+        }
         self.counters.count(&decision);
         self.report(&decision);
         if self.policy.captures(random) {
@@ -234,7 +242,7 @@ impl Active {
     }
 
     /// Lines that requests give rise to: at most one a second.
-    fn log(&self, level: Level, line: &str) {
+    pub(crate) fn log(&self, level: Level, line: &str) {
         let now = abi::current_time_ns().unwrap_or_default();
         match self.log_limit.borrow_mut().admit(now) {
             None => {}

@@ -83,14 +83,18 @@ impl Learner {
         self.baseline.map_or(self.timeout, |baseline| baseline.p999)
     }
 
+    /// Whether a step is due: only then is it worth adding up the window.
+    pub fn is_due(&self, now: Duration) -> bool {
+        self.stepped != Some(Epoch::at(now))
+    }
+
     /// Steps once in an epoch; asked more often, it does nothing. Epochs that were missed are not made up for.
     pub fn step(&mut self, now: Duration, view: &View<'_>, settings: &Settings) -> Option<Step> {
-        let epoch = Epoch::at(now);
         // A clock that has gone back has not been seen by a step either.
-        if self.stepped == Some(epoch) {
+        if !self.is_due(now) {
             return None;
         }
-        self.stepped = Some(epoch);
+        self.stepped = Some(Epoch::at(now));
         let before = self.timeout;
         let mut basis = None;
         if !view.is_frozen {

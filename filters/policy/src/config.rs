@@ -27,6 +27,7 @@ mod section;
 #[cfg(test)]
 mod tests;
 mod text;
+mod timeout_policy;
 mod traffic_class;
 mod unique_keys;
 mod validation_policy;
@@ -59,6 +60,7 @@ pub use routing_policy::{
     VersionWeight,
 };
 pub use scale_policy::{RequestRate, ScaleDown, ScalePolicy, ScaleTargets, ScaleUp};
+pub use timeout_policy::{FirstMessageTimeout, GapTimeout, TimeoutPolicy, UnaryTimeout};
 pub use traffic_class::{ModelType, Priority, Urgency};
 pub use validation_policy::{
     ContentClass, GrpcWebMode, HeaderLimits, HeaderRule, HttpMode, InternalHeaders, LengthRange, MethodLists,

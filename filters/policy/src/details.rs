@@ -170,6 +170,24 @@ fn status(refusal: &Refusal<'_>, record: &Record<'_>, shown: usize) -> Status {
     }
 }
 
+/// gRPC's status code.
+const DEADLINE_EXCEEDED: i32 = 4;
+
+/// The same of a request that took too long: why, and of which `<model>/<version>`.
+pub fn timeout_status(message: &str, reason: &str, route: &str) -> String {
+    let info = ErrorInfo {
+        reason: reason.to_owned(),
+        domain: DOMAIN.to_owned(),
+        metadata: BTreeMap::from([("route".to_owned(), route.to_owned())]),
+    };
+    let status = Status {
+        code: DEADLINE_EXCEEDED,
+        message: message.to_owned(),
+        details: vec![any(&info)],
+    };
+    STANDARD_NO_PAD.encode(status.encode_to_vec())
+}
+
 fn quota_failure(limited: &Limited<'_>, refusal: &Refusal<'_>) -> prost_types::Any {
     let owned = |(name, value): (Cow<'_, str>, Cow<'_, str>)| (name.into_owned(), value.into_owned());
     let failure = QuotaFailure {

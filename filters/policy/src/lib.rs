@@ -15,6 +15,7 @@
 pub mod capture;
 pub mod cohort;
 pub mod config;
+pub mod deadline;
 pub mod decision;
 pub mod details;
 pub mod headers;

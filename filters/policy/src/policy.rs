@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::caller::CallerGroups;
 use crate::config::{Capture, DecisionRecord, Document, FilterConfig, HeaderLimits, MeshState, Violation};
+use crate::deadline::ModelDeadlines;
 use crate::decision::{Decision, Verdict};
 use crate::gpu::Class;
 use crate::limit::{CostModel, Table};
@@ -36,8 +37,10 @@ impl Stages {
     pub const ROUTING: Self = Self(2);
     /// How much may be asked for.
     pub const LIMITS: Self = Self(4);
+    /// How long it may take.
+    pub const TIMEOUTS: Self = Self(8);
     /// Every stage that this release has.
-    pub const ALL: Self = Self(7);
+    pub const ALL: Self = Self(15);
 
     /// No stage.
     pub const fn empty() -> Self {
@@ -77,6 +80,8 @@ pub struct Policy {
     rate_limits: Vec<Table>,
     /// By model.
     cost_models: HashMap<String, CostModel>,
+    /// By model.
+    deadlines: HashMap<String, ModelDeadlines>,
 }
 
 impl Policy {
@@ -144,6 +149,11 @@ impl Policy {
                 .admissions
                 .iter()
                 .map(|(model, (_, policy))| ((*model).to_owned(), CostModel::new(policy)))
+                .collect(),
+            deadlines: together
+                .timeouts
+                .iter()
+                .map(|(model, (_, policy))| ((*model).to_owned(), ModelDeadlines::compile(policy)))
                 .collect(),
             rate_limits: together
                 .rate_limits
@@ -236,6 +246,17 @@ impl Policy {
             .and_then(|model| self.cost_models.get(model))
             .copied()
             .unwrap_or_default()
+    }
+
+    /// How long requests of a model may take, if a TimeoutPolicy says so.
+    pub fn deadlines(&self, model: Option<&[u8]>) -> Option<&ModelDeadlines> {
+        let model = model.and_then(|model| std::str::from_utf8(model).ok())?;
+        self.deadlines.get(model)
+    }
+
+    /// Whether requests of any model have timeouts.
+    pub fn has_deadlines(&self) -> bool {
+        !self.deadlines.is_empty()
     }
 
     /// Whether memory is a condition for any model.

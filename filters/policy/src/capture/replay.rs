@@ -144,7 +144,8 @@ impl Captured {
                 | Spec::Weights(_)
                 | Spec::RateLimit(_)
                 | Spec::Admission(_)
-                | Spec::Scale(_) => {}
+                | Spec::Scale(_)
+                | Spec::Timeouts(_) => {}
             }
         }
         rules.into_iter().collect()

@@ -15,6 +15,7 @@ use super::rate_limit_policy::{self, RateLimitPolicy};
 use super::reader::{Node, Object};
 use super::routing_policy::{self, RoutingPolicy};
 use super::scale_policy::{self, ScalePolicy};
+use super::timeout_policy::{self, TimeoutPolicy};
 use super::unique_keys;
 use super::validation_policy::{self, ValidationPolicy};
 use super::violation::{Violation, Violations, quote};
@@ -78,6 +79,8 @@ pub enum Kind {
     AdmissionPolicy,
     /// How many replicas the versions of a model shall have.
     ScalePolicy,
+    /// How long requests may take.
+    TimeoutPolicy,
 }
 
 impl Kind {
@@ -91,6 +94,7 @@ impl Kind {
         Self::RateLimitPolicy,
         Self::AdmissionPolicy,
         Self::ScalePolicy,
+        Self::TimeoutPolicy,
     ];
 
     /// As written in `kind:`.
@@ -104,6 +108,7 @@ impl Kind {
             Self::RateLimitPolicy => "RateLimitPolicy",
             Self::AdmissionPolicy => "AdmissionPolicy",
             Self::ScalePolicy => "ScalePolicy",
+            Self::TimeoutPolicy => "TimeoutPolicy",
         }
     }
 
@@ -115,7 +120,8 @@ impl Kind {
             | Self::MeshPolicy
             | Self::PoolPolicy
             | Self::RateLimitPolicy
-            | Self::AdmissionPolicy => true,
+            | Self::AdmissionPolicy
+            | Self::TimeoutPolicy => true,
             Self::WeightPolicy | Self::ScalePolicy => false,
         }
     }
@@ -179,6 +185,8 @@ pub enum Spec {
     Admission(AdmissionPolicy),
     /// Of `kind: ScalePolicy`.
     Scale(ScalePolicy),
+    /// Of `kind: TimeoutPolicy`.
+    Timeouts(TimeoutPolicy),
 }
 
 /// Reads a document from JSON text.
@@ -230,6 +238,7 @@ fn read(json: &Value, out: &mut Violations) -> Option<Document> {
         Kind::RateLimitPolicy => rate_limit_policy::read(&spec?, out).map(Spec::RateLimit),
         Kind::AdmissionPolicy => admission_policy::read(&spec?, out).map(Spec::Admission),
         Kind::ScalePolicy => scale_policy::read(&spec?, out).map(Spec::Scale),
+        Kind::TimeoutPolicy => timeout_policy::read(&spec?, out).map(Spec::Timeouts),
     };
     Some(Document {
         api_version: api_version?,

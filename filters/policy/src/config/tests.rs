@@ -128,7 +128,7 @@ fn an_unknown_kind_names_the_kinds_there_are() {
         violations(&document),
         [
             "kind: `RateLimit` is not a kind; the kinds are RoutingPolicy, ValidationPolicy, MeshPolicy, PoolPolicy, \
-             WeightPolicy, RateLimitPolicy, AdmissionPolicy, ScalePolicy"
+             WeightPolicy, RateLimitPolicy, AdmissionPolicy, ScalePolicy, TimeoutPolicy"
         ]
     );
     assert!(Kind::ALL.iter().all(|kind| kind.as_str().parse() == Ok(*kind)));

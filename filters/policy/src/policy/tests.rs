@@ -99,7 +99,10 @@ fn one_name_may_serve_two_kinds() {
 
 #[test]
 fn stages_combine() {
-    assert_eq!(Stages::VALIDATION | Stages::ROUTING | Stages::LIMITS, Stages::ALL);
+    assert_eq!(
+        Stages::VALIDATION | Stages::ROUTING | Stages::LIMITS | Stages::TIMEOUTS,
+        Stages::ALL
+    );
     assert!(Stages::ALL.contains(Stages::ROUTING) && !Stages::ROUTING.contains(Stages::ALL));
     assert!(Stages::empty().is_empty() && !Stages::ROUTING.is_empty());
 }

@@ -7,7 +7,7 @@ use crate::config::{
     ANYONE, AdmissionPolicy, CallerGroup, Capture, DecisionRecord, Document, GpuClass, GpuRequest, HeaderCondition,
     HeaderLimits, HeaderRule, InternalHeaders, MAX_PATTERNS, MAX_POOLS, MAX_RATE_LIMITS, MeshPolicy, MethodLists,
     PoolMatch, PoolPolicy, Protocols, RateLimitPolicy, RefusalOptions, ReportOnly, RoutingPolicy, Runtime, ScalePolicy,
-    Spec, ValidationPolicy, Violation, Violations,
+    Spec, TimeoutPolicy, ValidationPolicy, Violation, Violations,
 };
 
 #[cfg(test)]
@@ -35,6 +35,8 @@ pub(crate) struct Together<'a> {
     pub(crate) rate_limits: Vec<DeclaredLimits<'a>>,
     /// By model.
     pub(crate) admissions: BTreeMap<&'a str, (&'a Document, &'a AdmissionPolicy)>,
+    /// By model.
+    pub(crate) timeouts: BTreeMap<&'a str, (&'a Document, &'a TimeoutPolicy)>,
     /// By model.
     pub(crate) models: BTreeMap<&'a str, DeclaredModel<'a>>,
     seen: HashSet<(&'static str, &'a str)>,
@@ -133,6 +135,7 @@ impl<'a> Together<'a> {
             Spec::RateLimit(policy) => self.add_rate_limits(DeclaredLimits { document, policy }),
             Spec::Admission(policy) => self.add_admission(document, policy),
             Spec::Scale(policy) => self.add_scale(document, policy),
+            Spec::Timeouts(policy) => self.add_timeouts(document, policy),
         }
     }
 
@@ -290,6 +293,17 @@ impl<'a> Together<'a> {
         }
     }
 
+    fn add_timeouts(&mut self, document: &'a Document, policy: &'a TimeoutPolicy) {
+        match self.timeouts.entry(&policy.model) {
+            Entry::Vacant(entry) => drop(entry.insert((document, policy))),
+            Entry::Occupied(first) => {
+                let (first, model) = (first.get().0.id(), &policy.model);
+                let message = format!("{first} already says how long requests of model {model} may take");
+                blame(&mut self.violations, document, "spec.model", message);
+            }
+        }
+    }
+
     /// A limit on a model that nobody routes would never apply, and nobody would notice. Where nothing is routed, models
     /// are what requests call them.
     fn check_rate_limits(&mut self) {
@@ -297,7 +311,9 @@ impl<'a> Together<'a> {
             return;
         }
         let out = &mut self.violations;
-        for (model, (document, _)) in &self.admissions {
+        let admissions = self.admissions.iter().map(|(model, (document, _))| (model, document));
+        let timeouts = self.timeouts.iter().map(|(model, (document, _))| (model, document));
+        for (model, document) in admissions.chain(timeouts) {
             if !self.models.contains_key(model) {
                 let message = format!("no RoutingPolicy routes the model `{model}`, so the policy would never apply");
                 blame(out, document, "spec.model", message);

@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 pub(super) use self::validator::accepts;
 use crate::config::{
-    AdmissionPolicy, Kind, MeshPolicy, PoolPolicy, RateLimitPolicy, RoutingPolicy, ScalePolicy, ValidationPolicy,
-    WeightPolicy,
+    AdmissionPolicy, Kind, MeshPolicy, PoolPolicy, RateLimitPolicy, RoutingPolicy, ScalePolicy, TimeoutPolicy,
+    ValidationPolicy, WeightPolicy,
 };
 
 mod validator;
@@ -57,6 +57,7 @@ pub(super) fn schema_of(kind: Kind) -> Value {
         Kind::RateLimitPolicy => document_schema(kind, spec_schema::<RateLimitPolicy>()),
         Kind::AdmissionPolicy => document_schema(kind, spec_schema::<AdmissionPolicy>()),
         Kind::ScalePolicy => document_schema(kind, spec_schema::<ScalePolicy>()),
+        Kind::TimeoutPolicy => document_schema(kind, spec_schema::<TimeoutPolicy>()),
     }
 }
 
