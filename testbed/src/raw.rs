@@ -81,7 +81,10 @@ pub async fn request(
 }
 
 /// gRPC's length-prefixed message: not compressed, length, bytes.
-fn frame(message: &impl Message) -> Result<Bytes> {
+///
+/// # Errors
+/// If it is longer than a length can say.
+pub fn frame(message: &impl Message) -> Result<Bytes> {
     let message = message.encode_to_vec();
     let mut frame = vec![0];
     frame.extend(u32::try_from(message.len())?.to_be_bytes());

@@ -37,6 +37,8 @@ struct Watched {
     is_shadow: bool,
     /// What has cut it, or would have.
     cause: Option<Cause>,
+    /// Whether its answer has begun: then nothing can be said any more, only ended.
+    has_headers: bool,
     status: Option<u32>,
 }
 
@@ -107,6 +109,7 @@ pub(crate) fn begin(
         kinds,
         is_shadow: model.is_shadow(),
         cause: None,
+        has_headers: false,
         status: None,
     };
     WATCHED.with_borrow_mut(|all| all.insert(stream, watched));
@@ -131,6 +134,7 @@ pub(crate) fn received(stream: u32) {
 pub(crate) fn answered(stream: u32, part: ResponsePart) {
     WATCHED.with_borrow_mut(|all| {
         let Some(watched) = all.get_mut(&stream) else { return };
+        watched.has_headers = true;
         let status = abi::of_response(part, "grpc-status").ok().flatten();
         let Some(status) = status.and_then(|status| number(&status)) else {
             return;
@@ -204,16 +208,16 @@ fn act(stream: u32, cause: Cause, limit: Duration, now: Duration) {
             let key = if cause == Cause::Gap { gap } else { first_message };
             baselines::note(key, limit, Ending::TimedOut, now);
         }
-        let is_answered = watched.watch.has_begun() || watched.status.is_some();
-        (!watched.is_shadow).then(|| (is_answered, watched.explain(cause, limit), Rc::clone(&watched.active)))
+        let has_headers = watched.has_headers;
+        (!watched.is_shadow).then(|| (has_headers, watched.explain(cause, limit), Rc::clone(&watched.active)))
     });
-    let Some((is_answered, (message, details), active)) = done else {
+    let Some((has_headers, (message, details), active)) = done else {
         return;
     };
     if abi::set_effective_context(stream).is_err() {
         return;
     }
-    let ended = if is_answered {
+    let ended = if has_headers {
         abi::reset_response()
     } else {
         reply::too_late(cause, &message, &details)
@@ -257,6 +261,9 @@ impl Watched {
         (message, details)
     }
 }
+
+/// Envoy's timer began before the filter was asked, and the worker's may: who has the same timeout ends so much earlier.
+const TIMERS_APART: Duration = Duration::from_millis(50);
 
 /// gRPC `DEADLINE_EXCEEDED`.
 const DEADLINE_EXCEEDED: u32 = 4;

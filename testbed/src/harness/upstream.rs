@@ -6,6 +6,7 @@ use http::{HeaderMap, HeaderValue, Request, Response};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -13,6 +14,10 @@ use tokio::task::JoinHandle;
 /// The header of a request that is to be held: answered by headers at once, and by trailers only after
 /// [`Upstream::release`] or [`Upstream::release_held`].
 pub const HOLD: &str = "x-hold";
+/// The header of a request that gets nothing, no headers either, before such a release.
+pub const STALL: &str = "x-stall";
+/// The header that says how many milliseconds pass before each message.
+pub const PACE_MS: &str = "x-pace-ms";
 /// The header that says how many messages the answer has; without it, none. A message has no content.
 pub const MESSAGES: &str = "x-messages";
 
@@ -174,29 +179,46 @@ impl Server {
         request: Request<h2::RecvStream>,
         mut respond: h2::server::SendResponse<bytes::Bytes>,
     ) -> Result<()> {
+        if request.headers().contains_key(STALL) {
+            self.hold(std::future::pending()).await?;
+        }
         let mut response = Response::builder()
             .header("content-type", "application/grpc")
             .body(())?;
         response.headers_mut().insert("x-upstream", self.name.clone());
         let mut body = respond.send_response(response, false)?;
-        let messages = request.headers().get(MESSAGES).and_then(|value| value.to_str().ok());
-        for _ in 0..messages.and_then(|text| text.parse().ok()).unwrap_or(0_u32) {
+        let number = |name| {
+            let value = request.headers().get(name).and_then(|value| value.to_str().ok());
+            value.and_then(|text| text.parse().ok()).unwrap_or(0)
+        };
+        let pace = Duration::from_millis(number(PACE_MS));
+        for _ in 0..number(MESSAGES) {
+            if !pace.is_zero() {
+                tokio::time::sleep(pace).await;
+            }
             // gRPC's frame of a message without content. h2 makes a DATA frame of each.
             body.send_data(bytes::Bytes::from_static(&[0; 5]), false)?;
         }
         if request.headers().contains_key(HOLD) {
-            let _held = Held::new(self.held.clone());
-            let came = self.released.borrow().round;
-            let is_released = |release: &Release| release.all || release.round > came;
-            tokio::select! {
-                released = self.released.wait_for(is_released) => drop(released?),
-                // A client that left frees what it held.
-                _ = std::future::poll_fn(|context| body.poll_reset(context)) => {}
-            }
+            // A client that left frees what it held.
+            let left = async { drop(std::future::poll_fn(|context| body.poll_reset(context)).await) };
+            self.hold(left).await?;
         }
         let mut trailers = HeaderMap::new();
         trailers.insert("grpc-status", HeaderValue::from_static("0"));
         body.send_trailers(trailers)?;
+        Ok(())
+    }
+
+    /// Until a release, or until something else has happened.
+    async fn hold(&mut self, or: impl Future<Output = ()>) -> Result<()> {
+        let _held = Held::new(self.held.clone());
+        let came = self.released.borrow().round;
+        let is_released = |release: &Release| release.all || release.round > came;
+        tokio::select! {
+            released = self.released.wait_for(is_released) => drop(released?),
+            () = or => {}
+        }
         Ok(())
     }
 }

@@ -1,0 +1,6 @@
+//! TimeoutPolicies in real Envoys.
+
+mod calls;
+mod learning;
+mod mesh;
+mod streams;
