@@ -17,13 +17,12 @@ use kilocard_latency::window::{self, Epoch, SLOTS, Slot};
 use kilocard_policy::deadline::Bounds;
 
 use crate::abi::{self, HostError};
+use crate::shared::swap;
 
 /// Where the directory is.
 const DIRECTORY: &str = "kilocard.latency.directory";
 /// How often a thread adds its part and looks for what was learnt.
 const EVERY: Duration = Duration::from_secs(1);
-/// How often to try to change a value that others change too.
-const TRIES: usize = 16;
 /// Kinds of which a thread learns. More can only come from versions that nobody routes.
 const MAX_KINDS: usize = 512;
 /// Load of the pool, where nobody tells it: the least that the law counts.
@@ -165,7 +164,8 @@ impl Kind {
         let part = std::mem::replace(&mut self.part, Slot::new(self.place.tenure, Epoch::at(now)));
         if !part.survival().is_empty() {
             let name = slot_of(self.place, part.epoch().place());
-            change(&name, |bytes| Some(Slot::flush(bytes, &part, now)))?;
+            // What is lost when others are quicker each time is a second's part of what one thread has counted.
+            swap(&name, |bytes| Some(Slot::flush(&bytes, &part, now)))?;
         }
         let tally = std::mem::take(&mut self.tally);
         let (bytes, _) = abi::shared_data(&learner_of(self.place))?;
@@ -181,8 +181,8 @@ impl Kind {
         };
         let settings = self.bounds.settings;
         let mut stepped = known;
-        change(&learner_of(self.place), |bytes| {
-            let mut learner = read_learner(bytes, self.place, &self.bounds);
+        swap(&learner_of(self.place), |bytes| {
+            let mut learner = read_learner(&bytes, self.place, &self.bounds);
             learner.tally(tally, now, &settings);
             if let Some(window) = &window {
                 let view = View {
@@ -212,8 +212,8 @@ impl Kind {
 
 fn claim(key: &Key, now: Duration) -> Result<Place, HostError> {
     let mut found = Place::OVERFLOW;
-    change(DIRECTORY, |bytes| {
-        let mut directory = Directory::from_bytes(bytes);
+    swap(DIRECTORY, |bytes| {
+        let mut directory = Directory::from_bytes(&bytes);
         let (place, is_news) = directory.claim(key, now);
         found = place;
         is_news.then(|| directory.to_bytes())
@@ -233,17 +233,4 @@ fn learner_of(place: Place) -> String {
 fn read_learner(bytes: &[u8], place: Place, bounds: &Bounds) -> Learner {
     let own = bytes.strip_prefix(place.tenure.to_le_bytes().as_slice());
     Learner::from_bytes(own.unwrap_or_default(), Some(bounds.prior), &bounds.settings)
-}
-
-/// Changes a value as long as others do not; `with` is asked again with what they left, and may leave it as it is. What is
-/// lost when others are quicker each time is a second's part of what one thread has counted.
-fn change(name: &str, mut with: impl FnMut(&[u8]) -> Option<Vec<u8>>) -> Result<(), HostError> {
-    for _ in 0..TRIES {
-        let (bytes, generation) = abi::shared_data(name)?;
-        let Some(changed) = with(&bytes) else { return Ok(()) };
-        if abi::swap_shared_data(name, &changed, generation)? {
-            return Ok(());
-        }
-    }
-    Ok(())
 }

@@ -140,18 +140,24 @@ pub(crate) fn answered(stream: u32, part: ResponsePart) {
             return;
         };
         watched.status = u32::try_from(status).ok();
-        let is_ours = status == u64::from(DEADLINE_EXCEEDED) && !watched.is_shadow && watched.cause.is_none();
-        let overdue = now()
-            .ok()
-            .filter(|_| is_ours)
-            .and_then(|now| watched.watch.overdue(now));
-        if let Some((cause, limit)) = overdue {
-            watched.cut(cause);
-            let (message, details) = watched.explain(cause, limit);
-            // The call is over with its status; that the client is not told why is no reason to change that.
-            let _ = abi::set_response_header("grpc-message", &message);
-            let _ = abi::set_response_header(names::STATUS_DETAILS, &details);
+        let may_explain = matches!(part, ResponsePart::Headers) && !watched.is_shadow;
+        if status != u64::from(DEADLINE_EXCEEDED) || !may_explain {
+            return;
         }
+        // An answer of ours says why already; one that a tick has just asked for may have come too late for Envoy's timer.
+        let is_explained = || abi::of_response(part, names::STATUS_DETAILS).is_ok_and(|details| details.is_some());
+        let overdue = || watched.watch.overdue(now().ok()? + TIMERS_APART);
+        let Some((cause, limit)) = overdue() else { return };
+        if is_explained() {
+            return;
+        }
+        if watched.cause.is_none() {
+            watched.cut(cause);
+        }
+        let (message, details) = watched.explain(cause, limit);
+        // The call is over with its status; that the client is not told why is no reason to change that.
+        let _ = abi::set_response_header("grpc-message", &message);
+        let _ = abi::set_response_header(names::STATUS_DETAILS, &details);
     });
 }
 

@@ -24,6 +24,7 @@ mod peer;
 mod reply;
 mod root;
 mod shadow;
+mod shared;
 mod stream;
 mod sync;
 mod waiting;

@@ -19,6 +19,7 @@ use proxy_wasm::hostcalls;
 use crate::abi::{self, HostError, Level};
 use crate::holds;
 use crate::limits::SharedData;
+use crate::shared::swap;
 
 /// How often a thread adds its part and looks whether a report is due.
 const TICK_NS: u64 = 95_000_000;
@@ -40,8 +41,6 @@ const TIMEOUT: Duration = Duration::from_secs(1);
 const BACKOFF_NS: std::ops::RangeInclusive<u64> = 100_000_000..=5_000_000_000;
 /// Between two reports where the control plane says nothing.
 const INTERVAL_NS: u64 = 500_000_000;
-/// How often to try to change a value that others change too.
-const TRIES: usize = 16;
 
 thread_local! {
     /// Of the thread, not of a root context: each new configuration makes a new one of those in the same VM.
@@ -355,20 +354,6 @@ fn learn_memory(version: &wire::VersionMemory, sent_ns: u64) -> Result<(), HostE
         measured_ns: sent_ns.saturating_sub(u64::from(version.age_ms) * 1_000_000),
     };
     holds::change_memory(&version.route, |memory| memory.set_headroom(headroom)).map(drop)
-}
-
-/// Changes a value as long as others do not; `change` is asked again with what they left. Whether it was changed.
-fn swap(name: &str, mut change: impl FnMut(Vec<u8>) -> Option<Vec<u8>>) -> Result<bool, HostError> {
-    for _ in 0..TRIES {
-        let (bytes, generation) = abi::shared_data(name)?;
-        let Some(changed) = change(bytes) else {
-            return Ok(false);
-        };
-        if abi::swap_shared_data(name, &changed, generation)? {
-            return Ok(true);
-        }
-    }
-    Ok(false)
 }
 
 /// The proxy's node id. Only a root context can ask.

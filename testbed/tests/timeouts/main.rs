@@ -1,5 +1,6 @@
 //! TimeoutPolicies in real Envoys.
 
+mod alone;
 mod calls;
 mod learning;
 mod mesh;
