@@ -36,6 +36,7 @@ const REQUEST_HEADERS: u32 = 0;
 const RESPONSE_HEADERS: u32 = 2;
 const RESPONSE_TRAILERS: u32 = 3;
 const RESPONSE_STREAM: u32 = 1;
+const RESPONSE_BODY: u32 = 1;
 const PLUGIN_CONFIGURATION: u32 = 7;
 const GRPC_MESSAGE: u32 = 5;
 const COUNTER: u32 = 0;
@@ -338,6 +339,16 @@ pub(crate) fn send_local_response(response: &LocalResponse<'_>) -> Result<(), Ho
 pub(crate) fn reset_response() -> Result<(), HostError> {
     // SAFETY: no pointers.
     check("close_stream", unsafe { proxy_close_stream(RESPONSE_STREAM) })
+}
+
+/// Some bytes of what passes of the response's body.
+pub(crate) fn response_body(start: usize, size: usize) -> Result<Vec<u8>, HostError> {
+    let (mut data, mut got) = (null_mut(), 0);
+    // SAFETY: the host writes a pointer and a size to live, aligned variables of those types.
+    let status = unsafe { proxy_get_buffer_bytes(RESPONSE_BODY, start, size, &raw mut data, &raw mut got) };
+    check("get_buffer_bytes", status)?;
+    // SAFETY: data and size are from a successful call that returns a buffer.
+    Ok(unsafe { take(data, got) })
 }
 
 /// From now on a tick comes so often.

@@ -57,7 +57,7 @@ pub(crate) fn begin(
     if !active.policy.has_deadlines() {
         return Ok(());
     }
-    let subject = Subject::of(request, decision);
+    let subject = Subject::of(request, decision, active.stages);
     let Some(model) = active.policy.deadlines(subject.model) else {
         return Ok(());
     };

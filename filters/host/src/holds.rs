@@ -7,9 +7,10 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use kilocard_policy::limit::estimate::{Asked, Known, Seen, Usage};
+use kilocard_policy::limit::frames::Frames;
 use kilocard_policy::limit::learned::Learned;
 use kilocard_policy::limit::memory::{Claim, Memory};
-use kilocard_policy::limit::{Charge, Cost, CostModel, Fingerprint, Moment, Settlement, settle};
+use kilocard_policy::limit::{Charge, Cost, CostModel, Fingerprint, Moment, Receipt, Settlement, settle};
 
 use crate::abi::{self, HostError};
 use crate::limits::SharedData;
@@ -24,6 +25,8 @@ const TRIES: usize = 16;
 
 thread_local! {
     static HOLDS: RefCell<HashMap<u32, Hold>> = RefCell::default();
+    /// Claims that could not be given back yet.
+    static UNRELEASED: RefCell<Vec<(String, Claim)>> = RefCell::default();
     static LEARNED: RefCell<HashMap<String, Version>> = RefCell::default();
 }
 
@@ -42,12 +45,16 @@ pub(crate) struct Hold {
     pub(crate) route: String,
     pub(crate) model: CostModel,
     pub(crate) asked: Asked,
-    /// By the position of the policy.
-    pub(crate) charges: Vec<(usize, Fingerprint)>,
+    /// By the position of the policy; where from.
+    pub(crate) charges: Vec<(usize, Fingerprint, Receipt)>,
     pub(crate) taken: Cost,
     pub(crate) claim: Option<Claim>,
     pub(crate) began_ns: u64,
     pub(crate) seen: Seen,
+    /// Of a gRPC answer, where in its messages it is.
+    pub(crate) frames: Option<Frames>,
+    /// Whether the worker has ended it: what a client cuts short tells nothing of what requests take.
+    pub(crate) is_whole: bool,
 }
 
 /// What is known of the requests of a version; of output, what so many of 100 did not exceed.
@@ -80,11 +87,14 @@ pub(crate) fn sent(stream: u32, bytes: usize) {
     });
 }
 
-/// A message of the answer has passed.
-pub(crate) fn received(stream: u32) {
+/// Bytes of the answer have passed. Of gRPC the messages in them count; what other protocols call a message is not known, so
+/// there each piece is one.
+pub(crate) fn received(stream: u32, size: usize) {
     HOLDS.with_borrow_mut(|holds| {
         if let Some(hold) = holds.get_mut(&stream) {
-            hold.seen.messages = hold.seen.messages.saturating_add(1);
+            let read = |at, wanted| abi::response_body(at, wanted).unwrap_or_default();
+            let messages = hold.frames.as_mut().map_or(1, |frames| frames.pass(size, read));
+            hold.seen.messages = hold.seen.messages.saturating_add(messages);
             hold.step();
         }
     });
@@ -95,6 +105,15 @@ pub(crate) fn used(stream: u32, usage: Usage) {
     HOLDS.with_borrow_mut(|holds| {
         if let Some(hold) = holds.get_mut(&stream) {
             hold.seen.usage = Some(usage);
+        }
+    });
+}
+
+/// The worker has ended its answer.
+pub(crate) fn completed(stream: u32) {
+    HOLDS.with_borrow_mut(|holds| {
+        if let Some(hold) = holds.get_mut(&stream) {
+            hold.is_whole = true;
         }
     });
 }
@@ -112,8 +131,9 @@ pub(crate) fn end(stream: u32) {
     }
 }
 
-/// Says of the memory that this thread's requests hold that they still live.
+/// Says of the memory that this thread's requests hold that they still live, and takes the GPU time that they have had.
 pub(crate) fn touch(holder: u64, now_ns: u64) -> Result<(), HostError> {
+    HOLDS.with_borrow_mut(|holds| holds.values_mut().for_each(|hold| hold.take_time(now_ns)));
     let routes: std::collections::HashSet<String> = HOLDS.with_borrow(|holds| {
         let held = holds.values().filter(|hold| hold.claim.is_some());
         held.map(|hold| hold.route.clone()).collect()
@@ -121,12 +141,32 @@ pub(crate) fn touch(holder: u64, now_ns: u64) -> Result<(), HostError> {
     for route in routes {
         change_memory(&route, |memory| memory.touch(holder, now_ns))?;
     }
+    for (route, claim) in UNRELEASED.take() {
+        release(&route, &claim, now_ns);
+    }
     Ok(())
+}
+
+/// Gives back what a request had reserved. What other threads do not let be changed now is given back with a later tick.
+pub(crate) fn release(route: &str, claim: &Claim, now_ns: u64) {
+    let done = change_memory(route, |memory| memory.release(claim, now_ns));
+    if !matches!(done, Ok(Some(()))) {
+        UNRELEASED.with_borrow_mut(|all| all.push((route.to_owned(), *claim)));
+    }
+}
+
+/// Whether the control plane has told of the memory of a version, or anything is held of it.
+pub(crate) fn knows(route: &str) -> Result<bool, HostError> {
+    Ok(!abi::shared_data(&memory_of(route))?.0.is_empty())
+}
+
+fn memory_of(route: &str) -> String {
+    format!("kilocard.memory.{route}")
 }
 
 /// Changes what is known of the memory of a version; `change` may be asked more than once.
 pub(crate) fn change_memory<T>(route: &str, mut change: impl FnMut(&mut Memory) -> T) -> Result<Option<T>, HostError> {
-    let name = format!("kilocard.memory.{route}");
+    let name = memory_of(route);
     for _ in 0..TRIES {
         let (bytes, generation) = abi::shared_data(&name)?;
         let mut memory = Memory::from_bytes(&bytes);
@@ -172,6 +212,19 @@ impl Hold {
         }
     }
 
+    /// Takes the time that has passed beyond what was reserved.
+    fn take_time(&mut self, now_ns: u64) {
+        self.seen.elapsed_ms = now_ns.saturating_sub(self.began_ns) / 1_000_000;
+        let used = self.model.used(self.asked, &self.seen);
+        if used.gpu_ms > self.taken.gpu_ms {
+            let now = Cost {
+                gpu_ms: used.gpu_ms,
+                ..self.taken
+            };
+            self.settle(now);
+        }
+    }
+
     fn settle(&mut self, used: Cost) {
         let settlement = Settlement::between(self.taken, used);
         self.taken = used;
@@ -187,7 +240,7 @@ impl Hold {
 
     fn each_charge(&self, settlement: Settlement, at: Moment) {
         let tables = self.active.policy.rate_limits();
-        for (position, key) in &self.charges {
+        for (position, key, receipt) in &self.charges {
             if let Some(table) = tables.get(*position) {
                 let charge = Charge {
                     table,
@@ -195,7 +248,7 @@ impl Hold {
                     cost: self.taken,
                 };
                 // What a host call loses here stays as it was taken, and is full again with time.
-                let _ = settle(&SharedData, &charge, settlement, at);
+                let _ = settle(&SharedData, (&charge, *receipt), settlement, at);
             }
         }
     }
@@ -206,14 +259,14 @@ impl Hold {
         let used = self.model.used(self.asked, &self.seen);
         self.settle(used);
         if let Some(claim) = &self.claim {
-            let _ = change_memory(&self.route, |memory| memory.release(claim, now_ns));
+            release(&self.route, claim, now_ns);
         }
         self.learn(used);
     }
 
     fn learn(&self, used: Cost) {
-        // Of one that came to nothing nothing can be learnt.
-        if self.seen.messages == 0 && self.seen.usage.is_none() {
+        // Of one that came to nothing, or not to its end, nothing can be learnt.
+        if !self.is_whole || self.seen.messages == 0 && self.seen.usage.is_none() {
             return;
         }
         let output = self.model.output(&self.seen);

@@ -4,11 +4,12 @@ use std::rc::Rc;
 
 use kilocard_policy::config::{KeyPart, LimitScope, LimitUnit};
 use kilocard_policy::limit::estimate::{Asked, Seen};
+use kilocard_policy::limit::frames::Frames;
 use kilocard_policy::limit::gcra::WHOLE;
 use kilocard_policy::limit::memory::{Claim, Shortage};
 use kilocard_policy::limit::{
-    self, Charge, Charges, Cost, CostModel, Fingerprint, Limited, Moment, Obstacle, Outcome, Store, Subject, Table,
-    refusal,
+    self, Charge, Charges, Cost, CostModel, Fingerprint, Limited, Moment, Obstacle, Outcome, Receipt, Store, Subject,
+    Table, refusal,
 };
 use kilocard_policy::{Decision, Policy, RequestView, Verdict};
 
@@ -16,7 +17,7 @@ use crate::abi::{self, HostError};
 use crate::counters::Counters;
 use crate::holds::{self, Hold};
 use crate::root::{Active, vm};
-use crate::sync;
+use crate::{reply, sync};
 
 /// The seed of the keys' hashes, the same in all threads and in no other process.
 const SEED: &str = "kilocard.limit-seed";
@@ -86,7 +87,7 @@ pub(crate) fn apply<'p>(
     if is_free || matches!(decision.verdict, Verdict::Refuse(_)) {
         return Ok(Applied::Decided);
     }
-    let subject = Subject::of(request, decision);
+    let subject = Subject::of(request, decision, active.stages);
     let model = policy.cost_model(subject.model);
     let (asked, route) = (Asked::of(request), route_of(&subject));
     let cost = if tables.iter().any(is_settled) {
@@ -115,28 +116,38 @@ pub(crate) fn apply<'p>(
         decision.verdict = Verdict::Refuse(refusal);
         return Ok(Applied::Decided);
     }
-    let obstacle = take(&charges.enforced, at, &active.counters)?;
-    let refused = obstacle.and_then(|obstacle| Limited::of(&obstacle, &subject));
-    for charge in &charges.shadow {
-        let obstacle = take(std::slice::from_ref(charge), at, &active.counters)?;
-        let limited = obstacle.and_then(|obstacle| Limited::of(&obstacle, &subject));
-        decision.findings.extend(limited.map(Limited::into_finding));
+    let taken = take(&charges.enforced, at, &active.counters);
+    if let Some(claim) = &claim
+        && !matches!(taken, Ok(Ok(_)))
+    {
+        holds::release(&route, claim, at.now_ns);
     }
-    if let Some(limited) = refused {
-        if let Some(claim) = &claim {
-            holds::change_memory(&route, |memory| memory.release(claim, at.now_ns))?;
+    let taken = taken?;
+    let mut held: Vec<(&Charge<'_>, Receipt)> = Vec::new();
+    for charge in &charges.shadow {
+        match take(std::slice::from_ref(charge), at, &active.counters)? {
+            Ok(receipts) => held.extend(std::iter::once(charge).zip(receipts)),
+            Err(obstacle) => {
+                let limited = Limited::of(&obstacle, &subject);
+                decision.findings.extend(limited.map(Limited::into_finding));
+            }
         }
+    }
+    let refused = match taken {
+        Ok(receipts) => {
+            held.extend(charges.enforced.iter().zip(receipts));
+            None
+        }
+        Err(obstacle) => Limited::of(&obstacle, &subject),
+    };
+    if let Some(limited) = refused {
         decision.verdict = Verdict::Refuse(limited.into_refusal(decision.reached()));
         return Ok(Applied::Decided);
     }
 
-    let all = charges
-        .enforced
-        .iter()
-        .chain(&charges.shadow)
-        .filter(|charge| is_settled(charge.table));
-    let charges: Vec<_> = all
-        .filter_map(|charge| Some((position(tables, charge.table)?, charge.key)))
+    let settled = held.iter().filter(|(charge, _)| is_settled(charge.table));
+    let charges: Vec<_> = settled
+        .filter_map(|(charge, receipt)| Some((position(tables, charge.table)?, charge.key, *receipt)))
         .collect();
     if claim.is_some() || !charges.is_empty() {
         let hold = Hold {
@@ -149,6 +160,8 @@ pub(crate) fn apply<'p>(
             claim,
             began_ns: at.now_ns,
             seen: Seen::default(),
+            is_whole: false,
+            frames: reply::is_grpc_to_envoy(request).then(Frames::default),
         };
         holds::keep(stream, hold);
     }
@@ -192,28 +205,36 @@ fn reserve(route: &str, model: &CostModel, claim: &Claim, at: Moment) -> Result<
     let Some(terms) = model.terms() else {
         return Ok(None);
     };
+    // Clients can name versions that nobody has: of those nothing is kept.
+    if !holds::knows(route)? {
+        return Ok(Some(Shortage::Stale));
+    }
     let done = holds::change_memory(route, |memory| memory.reserve(claim, &terms, at.base_share, at.now_ns))?;
     // Other threads won each time: then there is no telling what is left.
     Ok(done.unwrap_or(Err(Shortage::Full)).err())
 }
 
 /// Takes all or none; gives what is in the way.
-fn take<'p>(charges: &[Charge<'p>], at: Moment, counters: &Counters) -> Result<Option<Obstacle<'p>>, HostError> {
+fn take<'p>(
+    charges: &[Charge<'p>],
+    at: Moment,
+    counters: &Counters,
+) -> Result<Result<Vec<Receipt>, Obstacle<'p>>, HostError> {
     if charges.is_empty() {
-        return Ok(None);
+        return Ok(Ok(Vec::new()));
     }
     match limit::admit(&SharedData, charges, at)? {
-        Outcome::Admitted(overflowed) => {
-            for (charge, overflowed) in charges.iter().zip(overflowed) {
-                if overflowed {
+        Outcome::Admitted(receipts) => {
+            for (charge, receipt) in charges.iter().zip(&receipts) {
+                if receipt.is_overflow {
                     counters.count_overflow(charge.table);
                 }
             }
-            Ok(None)
+            Ok(Ok(receipts))
         }
         Outcome::Refused(obstacle) => {
             counters.count_limit(obstacle.table);
-            Ok(Some(obstacle))
+            Ok(Err(obstacle))
         }
     }
 }

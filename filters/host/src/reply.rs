@@ -53,7 +53,7 @@ fn quota_headers(refusal: &Refusal<'_>) -> Vec<(&'static str, String)> {
 }
 
 /// Envoy's own notion, which is narrower than ours: no parameters after `application/grpc`.
-fn is_grpc_to_envoy(request: &RequestView<'_>) -> bool {
+pub(crate) fn is_grpc_to_envoy(request: &RequestView<'_>) -> bool {
     let mut all = request.headers().iter();
     let content_type = all.find(|(name, _)| *name == headers::CONTENT_TYPE.as_bytes());
     content_type.is_some_and(|(_, value)| matches!(value.strip_prefix(b"application/grpc"), Some([] | [b'+', ..])))

@@ -5,7 +5,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::rc::Rc;
 use std::time::Duration;
 
-use kilocard_policy::config::{FilterConfig, Violation};
+use kilocard_policy::config::{FilterConfig, LimitUnit, Violation};
 use kilocard_policy::{Policy, Stages};
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::ContextType;
@@ -47,7 +47,12 @@ impl Active {
 
     /// Whether anything is done that no request gives rise to.
     fn ticks(&self) -> bool {
-        self.sync_cluster.is_some() || self.policy.admits_by_memory() || self.times() || waiting::has_any()
+        let limits = self.policy.rate_limits();
+        self.sync_cluster.is_some()
+            || self.policy.admits_by_memory()
+            || self.times()
+            || limits.iter().any(|table| table.counts(LimitUnit::GpuSeconds))
+            || waiting::has_any()
     }
 
     /// Whether the time of any request is watched.
@@ -147,9 +152,7 @@ impl RootContext for Root {
         if let Some(cluster) = &active.sync_cluster {
             sync::tick(cluster, active.limits.seed(), vm());
         }
-        if active.policy.admits_by_memory() || waiting::has_any() {
-            waiting::tick();
-        }
+        waiting::tick();
         // Also where no policy is left: what is under way keeps what it began with.
         if let Err(error) = deadlines::tick() {
             active.log(Level::Error, &format!("the timeouts: {error}"));

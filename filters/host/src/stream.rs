@@ -68,7 +68,10 @@ impl HttpContext for Stream {
         }
     }
 
-    fn on_http_response_headers(&mut self, _count: usize, _end_of_stream: bool) -> Action {
+    fn on_http_response_headers(&mut self, _count: usize, end_of_stream: bool) -> Action {
+        if end_of_stream {
+            holds::completed(self.id);
+        }
         let waited = waiting::take_record(self.id);
         if let Some(record) = self.record.as_ref().or(waited.as_ref()) {
             // The request was served; that the client is not told how is no reason to take the answer away.
@@ -85,15 +88,19 @@ impl HttpContext for Stream {
         Action::Continue
     }
 
-    fn on_http_response_body(&mut self, size: usize, _end_of_stream: bool) -> Action {
+    fn on_http_response_body(&mut self, size: usize, end_of_stream: bool) -> Action {
+        if end_of_stream {
+            holds::completed(self.id);
+        }
         if size > 0 {
-            holds::received(self.id);
+            holds::received(self.id, size);
             deadlines::received(self.id);
         }
         Action::Continue
     }
 
     fn on_http_response_trailers(&mut self, _count: usize) -> Action {
+        holds::completed(self.id);
         self.learn_usage(ResponsePart::Trailers);
         deadlines::answered(self.id, ResponsePart::Trailers);
         Action::Continue

@@ -39,6 +39,8 @@ const IN_FORCE_NS: u64 = BASE_FRESH_NS + 50_000_000;
 const TIMEOUT: Duration = Duration::from_secs(1);
 /// After the first failure a report is tried again after so long, then after twice that, and so on up to the last.
 const BACKOFF_NS: std::ops::RangeInclusive<u64> = 100_000_000..=5_000_000_000;
+/// gRPC's status of a report that is not understood.
+const INVALID_ARGUMENT: u32 = 3;
 /// Between two reports where the control plane says nothing.
 const INTERVAL_NS: u64 = 500_000_000;
 
@@ -202,6 +204,7 @@ impl Channel {
             Err(_) => {
                 // Nothing but another configuration of Envoy helps.
                 self.is_unconnected = true;
+                swap(BASE, |_| Some(gcra::WHOLE.to_le_bytes().to_vec()))?;
                 let line = format!(
                     "Envoy has no cluster {cluster} to reach the control plane by: each proxy has the limits of the whole \
                      mesh for itself"
@@ -329,6 +332,10 @@ impl Reporter {
     }
 
     fn fail(&mut self, now: u64, status: u32) {
+        if status == INVALID_ARGUMENT {
+            // What was reported will be no better the next time.
+            self.demands = Demands::default();
+        }
         let (least, most) = BACKOFF_NS.into_inner();
         if self.backoff_ns == 0 {
             abi::log(

@@ -6,6 +6,7 @@
 //! - [`table`]: a policy, compiled. [`limiter`]: several limits at once, all or none, by compare-and-swap.
 //! - [`demand`]: what is asked of the limits that proxies share.
 //! - [`estimate`]: what a request will take, and has taken.
+//! - [`frames`]: how many messages an answer has.
 //! - [`memory`]: GPU memory, reserved and given back. [`learned`]: what requests turn out to need.
 //! - [`refusal`]: what the client is told.
 //! - [`rehearsal`]: what limits would have made of recorded requests.
@@ -13,6 +14,7 @@
 pub mod charges;
 pub mod demand;
 pub mod estimate;
+pub mod frames;
 pub mod gcra;
 pub mod key;
 pub mod learned;
@@ -28,7 +30,7 @@ pub use demand::Demands;
 pub use estimate::CostModel;
 pub use gcra::Denied;
 pub use key::{Fingerprint, Subject};
-pub use limiter::{Charge, Left, Moment, Obstacle, Outcome, Settlement, Store, admit, grant, look, settle};
+pub use limiter::{Charge, Left, Moment, Obstacle, Outcome, Receipt, Settlement, Store, admit, grant, look, settle};
 pub use refusal::Limited;
 pub use rehearsal::Rehearsal;
 pub use table::{Cost, Table};

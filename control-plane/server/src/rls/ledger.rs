@@ -7,7 +7,9 @@ use super::member::{Member, nanos};
 use super::store::{Draft, Memory};
 use kilocard_policy::Policy;
 use kilocard_policy::config::{LimitScope, RateLimit};
-use kilocard_policy::limit::{Charges, Left, Limited, Moment, Outcome, Settlement, Table, admit, look, settle};
+use kilocard_policy::limit::{
+    Charges, Left, Limited, Moment, Outcome, Receipt, Settlement, Table, admit, look, settle,
+};
 use kilocard_quota::{Grant, Report};
 use std::sync::Arc;
 use std::time::Duration;
@@ -144,7 +146,12 @@ impl Ledger {
         for (ask, charges) in all {
             for charge in &charges.shadow {
                 if ask.gives_back {
-                    let Ok(()) = settle(&draft, charge, Settlement::refund(charge.cost), at);
+                    let Ok(()) = settle(
+                        &draft,
+                        (charge, Receipt::default()),
+                        Settlement::refund(charge.cost),
+                        at,
+                    );
                 } else {
                     let Ok(outcome) = admit(&draft, std::slice::from_ref(charge), at);
                     met.extend(matches!(outcome, Outcome::Refused(_)).then(|| charge.table.name()));
@@ -202,7 +209,7 @@ impl Ledger {
 fn rule<'p>(draft: &Draft<'_>, ask: &Ask<'_>, charges: &Charges<'p>, at: Moment) -> Verdict<'p> {
     if ask.gives_back {
         for charge in &charges.enforced {
-            let Ok(()) = settle(draft, charge, Settlement::refund(charge.cost), at);
+            let Ok(()) = settle(draft, (charge, Receipt::default()), Settlement::refund(charge.cost), at);
         }
     } else {
         let Ok(outcome) = admit(draft, &charges.enforced, at);

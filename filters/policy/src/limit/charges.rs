@@ -7,12 +7,14 @@ use super::table::{Cost, Table};
 use crate::config::Priority;
 use crate::decision::{Decision, Reached, Verdict};
 use crate::headers;
+use crate::policy::Stages;
 use crate::request::{RequestView, without_query};
 
 impl<'a> Subject<'a> {
     /// What is decided about a request, and what its headers say where nothing is: a filter that only limits goes by the
-    /// route that another has set before it, or by the model that the client names.
-    pub fn of(request: &RequestView<'a>, decision: &Decision<'a>) -> Self {
+    /// route that another has set before it, or by the model that the client names. Where validation is among the stages, nobody
+    /// of ours can have set a route before.
+    pub fn of(request: &RequestView<'a>, decision: &Decision<'a>, stages: Stages) -> Self {
         let mut subject = Self::default();
         let (mut route, mut model, mut version, mut priority) = (None, None, None, None);
         for (name, value) in request.headers() {
@@ -39,6 +41,7 @@ impl<'a> Subject<'a> {
             return subject;
         }
         (subject.model, subject.version) = route
+            .filter(|_| !stages.contains(Stages::VALIDATION))
             .and_then(split)
             .map_or((model, version), |(model, version)| (Some(model), Some(version)));
         subject.priority = priority.and_then(Priority::from_header).unwrap_or_default();

@@ -8,8 +8,8 @@ use crate::config::LimitScope;
 
 /// Most keys of which demand is kept at a time. Of the others nothing is reported: they stay on the base share.
 const MAX_KEYS: usize = 1024;
-/// Longest text of a key that is reported.
-const MAX_KEY_BYTES: usize = 1024;
+/// Longest text of a policy's name and a key together that is reported: the control plane takes no longer ones.
+const MAX_TEXT_BYTES: usize = 1000;
 
 /// What was asked for, by policy and key, each in nanoseconds of what the whole limit gives.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,13 +27,18 @@ impl Demands {
         if table.scope() != LimitScope::Mesh {
             return;
         }
-        let asked = table
-            .limits()
-            .iter()
-            .map(|quota| quota.gcra.time_of(charge.cost.of(quota.limit.unit)));
-        let asked = asked.max().unwrap_or_default();
+        let each = || {
+            let limits = table.limits().iter();
+            limits.map(|quota| (quota, charge.cost.of(quota.limit.unit)))
+        };
+        // What can never be had is no demand: no share helps it.
+        if each().any(|(quota, cost)| cost > quota.gcra.burst()) {
+            return;
+        }
+        let asked = each().map(|(quota, cost)| quota.gcra.time_of(cost)).max();
+        let asked = asked.unwrap_or_default();
         let text = key::text(subject, table.by());
-        if asked > 0 && text.len() <= MAX_KEY_BYTES {
+        if asked > 0 && table.name().len() + text.len() <= MAX_TEXT_BYTES {
             self.add((table.name().to_owned(), text), asked);
         }
     }
@@ -65,7 +70,7 @@ impl Demands {
         let mut bytes = Vec::new();
         for ((policy, key), asked) in &self.0 {
             for text in [policy, key] {
-                // Names have 63 bytes and keys `MAX_KEY_BYTES`, so the length fits.
+                // Together they have `MAX_TEXT_BYTES`, so the length fits.
                 bytes.extend((text.len() as u16).to_le_bytes());
                 bytes.extend(text.as_bytes());
             }

@@ -12,7 +12,6 @@ const ENOUGH: u32 = 20;
 pub struct Learned {
     counts: [u32; BUCKETS],
     total: u32,
-    sum: u64,
 }
 
 impl Default for Learned {
@@ -20,7 +19,6 @@ impl Default for Learned {
         Self {
             counts: [0; BUCKETS],
             total: 0,
-            sum: 0,
         }
     }
 }
@@ -31,19 +29,22 @@ impl Learned {
         if let Some(count) = self.counts.get_mut(bucket(value)) {
             *count += 1;
             self.total += 1;
-            self.sum = self.sum.saturating_add(value);
         }
         if self.total >= FORGET_AT {
-            let mean = self.sum / u64::from(self.total);
             self.counts = self.counts.map(|count| count / 2);
             self.total = self.counts.iter().sum();
-            self.sum = mean.saturating_mul(self.total.into());
         }
     }
 
-    /// The mean of the values, rounded up; nothing while there are too few.
+    /// The mean of the values, up to a fifth above, in which those beyond the 95th percentile count as that: one worker that
+    /// reports nonsense must not be believed by all. Nothing while there are too few.
     pub fn mean(&self) -> Option<u64> {
-        (self.total >= ENOUGH).then(|| self.sum.div_ceil(self.total.into()))
+        let most = self.quantile(95)?;
+        let values = self.counts.iter().enumerate();
+        let sum: u128 = values
+            .map(|(bucket, count)| u128::from(upper(bucket).min(most)) * u128::from(*count))
+            .sum();
+        u64::try_from(sum.div_ceil(self.total.max(1).into())).ok()
     }
 
     /// What so many percent of the values did not exceed, up to a fifth above; nothing while there are too few.
@@ -96,10 +97,27 @@ mod tests {
     fn what_has_changed_is_learnt_anew() {
         let mut learned = Learned::default();
         (0..4000).for_each(|_| learned.note(10));
-        assert_eq!(learned.mean(), Some(10));
+        assert_eq!(learned.mean(), learned.quantile(50));
         (0..40_000).for_each(|_| learned.note(1000));
         assert!(learned.quantile(5).unwrap() >= 1000);
-        assert_eq!(learned.mean(), Some(1000));
+        assert_eq!(learned.mean(), learned.quantile(50));
+    }
+
+    #[test]
+    fn one_lie_moves_neither_the_mean_nor_the_quantile() {
+        let mut learned = Learned::default();
+        (0..25).for_each(|_| learned.note(10));
+        let honest = (learned.mean(), learned.quantile(95));
+        learned.note(u64::MAX);
+        assert_eq!((learned.mean(), learned.quantile(95)), honest);
+    }
+
+    #[test]
+    fn the_mean_is_known_to_a_fifth() {
+        let mut learned = Learned::default();
+        (1..=1000).for_each(|value| learned.note(value));
+        let found = learned.mean().unwrap();
+        assert!((495..=620).contains(&found), "{found}");
     }
 
     proptest! {

@@ -72,10 +72,21 @@ pub struct Obstacle<'p> {
 /// What became of a request.
 #[derive(Clone, Debug)]
 pub enum Outcome<'p> {
-    /// It took what it asked for. Whether each charge was taken from the overflow key.
-    Admitted(Vec<bool>),
+    /// It took what it asked for, each charge from where its receipt says.
+    Admitted(Vec<Receipt>),
     /// It took nothing.
     Refused(Obstacle<'p>),
+}
+
+/// Where a charge was taken from, and at what share: there and so it is settled. Whoever was given back at another place, or at
+/// another share, could be given what was never taken. The default is for what nobody has a receipt of: the key's own place, and
+/// the share of the moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Receipt {
+    /// From the overflow key.
+    pub is_overflow: bool,
+    /// Parts per million of the limits.
+    pub share: Option<u32>,
 }
 
 /// Where a charge's key is kept, as it was read.
@@ -114,31 +125,66 @@ impl Opened {
         })
     }
 
+    /// Where a charge was taken from, if what was counted there still is. Elsewhere, where its place is another key's by now: the
+    /// bucket was full then, so there is nothing to give back. Nothing, where the limit has other numbers.
+    fn read_again<S: Store>(
+        store: &S,
+        (charge, receipt): (&Charge<'_>, Receipt),
+        now_ns: u64,
+    ) -> Result<Option<(Self, bool)>, S::Error> {
+        let table = charge.table;
+        let (name, key) = if receipt.is_overflow {
+            (table.overflow_set(), Fingerprint::SHARED)
+        } else {
+            (table.set_of(charge.key), charge.key)
+        };
+        let (bytes, generation) = store.read(&name)?;
+        if !bytes.is_empty() && bytes.len() != table.layout().size() {
+            return Ok(None);
+        }
+        let set = Set::new(bytes, table.layout());
+        match set.counts(key) {
+            Some(true) => {
+                let opened = Self {
+                    name,
+                    key,
+                    generation,
+                    set,
+                    is_overflow: receipt.is_overflow,
+                };
+                Ok(Some((opened, true)))
+            }
+            Some(false) => Ok(None),
+            None => Ok(Some((Self::read(store, charge, now_ns)?, false))),
+        }
+    }
+
     /// Whether nobody has changed it since it was read.
     fn write<S: Store>(&self, store: &S) -> Result<bool, S::Error> {
         store.swap(&self.name, self.set.as_bytes(), self.generation)
     }
 
-    /// Asks each limit, with this proxy's part of it, for its next state.
+    /// Asks each limit, with this proxy's part of it or what the receipt says, for its next state. Gives the part.
     fn update<'p, E>(
         &mut self,
         table: &'p Table,
-        at: Moment,
+        (at, of_receipt): (Moment, Option<u32>),
         mut next: impl FnMut(usize, &'p Quota, Share, Tat) -> Result<Tat, E>,
-    ) -> Result<(), E> {
+    ) -> Result<u32, E> {
         // There is room: it was looked for, and the overflow key has its set for itself.
         let Some(mut entry) = self.set.entry(self.key, at.now_ns) else {
-            return Ok(());
+            return Ok(0);
         };
-        let share = match table.scope() {
+        let now = match table.scope() {
             LimitScope::Proxy => WHOLE,
             LimitScope::Mesh => entry.lease().share_at(at.now_ns, at.base_share),
         };
+        let share = of_receipt.unwrap_or(now);
         let states: Vec<_> = entry.tats().collect();
         for (limit, (quota, tat)) in table.limits().iter().zip(states).enumerate() {
             entry.set_tat(limit, next(limit, quota, quota.gcra.share(share), tat)?);
         }
-        Ok(())
+        Ok(share)
     }
 }
 
@@ -158,19 +204,19 @@ pub fn admit<'p, S: Store>(store: &S, charges: &[Charge<'p>], at: Moment) -> Res
     if let Some(obstacle) = worst {
         return Ok(Outcome::Refused(obstacle));
     }
-    let mut overflowed = Vec::with_capacity(charges.len());
-    for (index, (charge, first)) in charges.iter().zip(planned).enumerate() {
+    let mut receipts = Vec::with_capacity(charges.len());
+    for (charge, first) in charges.iter().zip(planned) {
         match commit(store, charge, first, at)? {
-            Ok(is_overflow) => overflowed.push(is_overflow),
+            Ok(receipt) => receipts.push(receipt),
             Err(obstacle) => {
-                for charge in charges.iter().take(index) {
-                    settle(store, charge, Settlement::refund(charge.cost), at)?;
+                for (charge, receipt) in charges.iter().zip(receipts) {
+                    settle(store, (charge, receipt), Settlement::refund(charge.cost), at)?;
                 }
                 return Ok(Outcome::Refused(obstacle));
             }
         }
     }
-    Ok(Outcome::Admitted(overflowed))
+    Ok(Outcome::Admitted(receipts))
 }
 
 /// The one that keeps the request away longest.
@@ -185,11 +231,17 @@ fn worse<'p>(so_far: Option<Obstacle<'p>>, other: Obstacle<'p>) -> Obstacle<'p> 
     }
 }
 
-/// What the store would hold if the charge were taken.
-fn plan<'p, S: Store>(store: &S, charge: &Charge<'p>, at: Moment) -> Result<Result<Opened, Obstacle<'p>>, S::Error> {
+/// What the store would hold if a charge were taken.
+struct Planned {
+    opened: Opened,
+    receipt: Receipt,
+}
+
+/// Asks what the store would hold.
+fn plan<'p, S: Store>(store: &S, charge: &Charge<'p>, at: Moment) -> Result<Result<Planned, Obstacle<'p>>, S::Error> {
     let table = charge.table;
     let mut opened = Opened::read(store, charge, at.now_ns)?;
-    let taken = opened.update(table, at, |limit, quota, mine, tat| {
+    let taken = opened.update(table, (at, None), |limit, quota, mine, tat| {
         mine.take(tat, at.now_ns, charge.cost.of(quota.limit.unit))
             .map_err(|denied| Obstacle {
                 table,
@@ -199,18 +251,24 @@ fn plan<'p, S: Store>(store: &S, charge: &Charge<'p>, at: Moment) -> Result<Resu
                 full_in_ns: mine.full_in_ns(tat, at.now_ns),
             })
     });
-    Ok(taken.map(|()| opened))
+    Ok(taken.map(|share| Planned {
+        receipt: Receipt {
+            is_overflow: opened.is_overflow,
+            share: Some(share),
+        },
+        opened,
+    }))
 }
 
 fn commit<'p, S: Store>(
     store: &S,
     charge: &Charge<'p>,
-    mut planned: Opened,
+    mut planned: Planned,
     at: Moment,
-) -> Result<Result<bool, Obstacle<'p>>, S::Error> {
+) -> Result<Result<Receipt, Obstacle<'p>>, S::Error> {
     for _ in 0..TRIES {
-        if planned.write(store)? {
-            return Ok(Ok(planned.is_overflow));
+        if planned.opened.write(store)? {
+            return Ok(Ok(planned.receipt));
         }
         match plan(store, charge, at)? {
             Ok(again) => planned = again,
@@ -244,7 +302,7 @@ pub struct Left<'p> {
 pub fn look<'p, S: Store>(store: &S, charge: &Charge<'p>, at: Moment) -> Result<Vec<Left<'p>>, S::Error> {
     let mut left = Vec::with_capacity(charge.table.limits().len());
     let mut opened = Opened::read(store, charge, at.now_ns)?;
-    let looked = opened.update(charge.table, at, |_, quota, mine, tat| {
+    let looked = opened.update(charge.table, (at, None), |_, quota, mine, tat| {
         left.push(Left {
             quota,
             remaining: mine.remaining(tat, at.now_ns),
@@ -252,7 +310,7 @@ pub fn look<'p, S: Store>(store: &S, charge: &Charge<'p>, at: Moment) -> Result<
         });
         Ok::<_, Infallible>(tat)
     });
-    let Ok(()) = looked;
+    let Ok(_) = looked;
     Ok(left)
 }
 
@@ -293,25 +351,39 @@ impl Settlement {
     }
 }
 
-/// Gives back, or takes, what a request used less or more than it took. What cannot be settled because other threads win
-/// each swap stays as it was taken.
+/// Gives back, or takes, what a request used less or more than it took, where it took it. Where the limit has other numbers by
+/// now there is nothing to settle; what cannot be settled because other threads win each swap stays as it was taken.
 ///
 /// # Errors
 /// Of the store.
-pub fn settle<S: Store>(store: &S, charge: &Charge<'_>, settlement: Settlement, at: Moment) -> Result<(), S::Error> {
+pub fn settle<S: Store>(
+    store: &S,
+    (charge, receipt): (&Charge<'_>, Receipt),
+    settlement: Settlement,
+    at: Moment,
+) -> Result<(), S::Error> {
     for _ in 0..TRIES {
-        let mut opened = Opened::read(store, charge, at.now_ns)?;
-        let settled = opened.update(charge.table, at, |_, quota, mine, tat| {
+        let Some((mut opened, is_counted)) = Opened::read_again(store, (charge, receipt), at.now_ns)? else {
+            return Ok(());
+        };
+        if !is_counted && settlement.overrun == Cost::default() {
+            return Ok(());
+        }
+        let settled = opened.update(charge.table, (at, receipt.share), |_, quota, mine, tat| {
             let unit = quota.limit.unit;
             let (back, more) = (settlement.unused.of(unit), settlement.overrun.of(unit));
-            let tat = mine.refund(tat, at.now_ns, back);
+            let tat = if is_counted {
+                mine.refund(tat, at.now_ns, back)
+            } else {
+                tat
+            };
             Ok::<_, Infallible>(if more == 0 {
                 tat
             } else {
                 mine.charge(tat, at.now_ns, more)
             })
         });
-        let Ok(()) = settled;
+        let Ok(_) = settled;
         if opened.write(store)? {
             return Ok(());
         }

@@ -26,6 +26,8 @@ const LAG_NS: u64 = 200_000_000;
 pub const HOLDER_GONE_NS: u64 = 5_000_000_000;
 /// Tenants are told apart by this many hashes.
 const TENANTS: usize = 32;
+/// While anything is held, some thread looks more often than this.
+const STILL_NS: u64 = 2_000_000_000;
 /// What classes were admitted is forgotten by half in such a time.
 const HALF_LIFE_NS: u64 = 5_000_000_000;
 /// Classes, the most urgent first.
@@ -168,16 +170,16 @@ impl Memory {
             endpoints,
             measured_ns,
         } = self.headroom;
-        let (reserved, then) = (self.reserved(), self.ledger.reserved_with(claim, endpoints));
-        self.wanted = self.wanted.max(then);
         let age = Duration::from_nanos(now_ns.saturating_sub(measured_ns));
-        if measured_ns == 0 || age > terms.stale {
+        if measured_ns == 0 || endpoints == 0 || age > terms.stale {
             return Err(Shortage::Stale);
         }
         let alone = claim.bytes.saturating_add(claim.spread);
         if alone > capacity {
             return Err(Shortage::Never);
         }
+        let (reserved, then) = (self.reserved(), self.ledger.reserved_with(claim, endpoints));
+        self.wanted = self.wanted.max(then.min(capacity));
         let since = i128::from(reserved) - i128::from(self.reserved_at(measured_ns.saturating_sub(LAG_NS)));
         let part = |bytes: u64| i128::from(bytes) * i128::from(share) / 1_000_000;
         // What runs has not yet taken all that was reserved for it, so a report shows more free than there is: nor may all
@@ -217,12 +219,12 @@ impl Memory {
         self.ledger.touch(holder, now_ns);
     }
 
-    /// A request takes more than was expected: from now on that is what it holds, whether there is so much or not. No other
-    /// gets what it has already.
+    /// A request takes more than was expected: from now on that is what it holds, whether there is so much or not, but no more
+    /// than there is at all. No other gets what it has already.
     pub fn grow(&mut self, claim: &mut Claim, bytes: u64, now_ns: u64) {
         self.advance(now_ns);
         let more = Claim {
-            bytes: bytes.saturating_sub(claim.bytes),
+            bytes: bytes.min(self.headroom.capacity).saturating_sub(claim.bytes),
             spread: 0,
             ..*claim
         };
@@ -277,6 +279,11 @@ impl Memory {
     fn advance(&mut self, now_ns: u64) {
         let slot = now_ns / SLOT_NS;
         let reserved = self.reserved();
+        // Nobody has looked for so long: then the whole proxy stood still, and nobody's silence tells anything.
+        let silence = now_ns.saturating_sub(self.newest_slot.saturating_add(1).saturating_mul(SLOT_NS));
+        if silence > STILL_NS {
+            self.ledger.excuse(silence);
+        }
         if self.history.len() != SLOTS {
             self.history = vec![reserved; SLOTS];
             self.newest_slot = slot;

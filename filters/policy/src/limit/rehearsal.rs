@@ -76,7 +76,12 @@ impl<'p> Rehearsal<'p> {
         if !captured.stages().contains(Stages::LIMITS) || matches!(decision.verdict, Verdict::Refuse(_)) {
             return None;
         }
-        let (mut subject, asked) = captured.view(|view| (Kept::of(&Subject::of(view, decision)), Asked::of(view)));
+        let (mut subject, asked) = captured.view(|view| {
+            (
+                Kept::of(&Subject::of(view, decision, captured.stages())),
+                Asked::of(view),
+            )
+        });
         subject.name(captured, &self.tenants);
         let model = self.policy.cost_model(subject.model.as_deref());
         let cost = model.reserve(asked, Known::default());

@@ -31,6 +31,30 @@ impl Layout {
     fn entry(self) -> usize {
         HEAD + TAT * self.limits
     }
+
+    /// Bytes of a set.
+    pub fn size(self) -> usize {
+        self.entry() * self.ways
+    }
+
+    /// What another number of limits has left: the keys and their leases, which others count on. What was counted is not
+    /// carried over.
+    fn adopt(self, bytes: &[u8]) -> Vec<u8> {
+        let mut own = vec![0; self.size()];
+        let entry = bytes.len() / self.ways.max(1);
+        let is_ours = entry > HEAD && entry * self.ways == bytes.len() && (entry - HEAD).is_multiple_of(TAT);
+        if is_ours {
+            let entries = own.chunks_exact_mut(self.entry()).zip(bytes.chunks_exact(entry));
+            for (own, other) in entries {
+                if let (Some(own), Some(other)) = (own.get_mut(..HEAD), other.get(..HEAD)) {
+                    own.copy_from_slice(other);
+                }
+                // Of a generation that no layout has: the next one to ask begins anew.
+                put(own, 8, &self.generation.wrapping_add(1).to_le_bytes());
+            }
+        }
+        own
+    }
 }
 
 /// Where a key is.
@@ -77,11 +101,22 @@ pub struct Set {
 }
 
 impl Set {
-    /// What the store holds; bytes of another layout, or none, are an empty set.
+    /// What the store holds. Of a layout with another number of limits the keys and their leases stay; other bytes, or none,
+    /// are an empty set.
     pub fn new(bytes: Vec<u8>, layout: Layout) -> Self {
-        let wanted = layout.entry() * layout.ways;
-        let bytes = if bytes.len() == wanted { bytes } else { vec![0; wanted] };
+        let bytes = if bytes.len() == layout.size() {
+            bytes
+        } else {
+            layout.adopt(&bytes)
+        };
         Self { bytes, layout }
+    }
+
+    /// Whether what is counted of a key is counted by the numbers of this layout; nothing, if it has no entry.
+    pub fn counts(&self, key: Fingerprint) -> Option<bool> {
+        let mut entries = self.bytes.chunks_exact(self.layout.entry());
+        let entry = entries.find(|entry| u64_at(entry, 0) == key.get())?;
+        Some(u32_at(entry, 8) == self.layout.generation)
     }
 
     /// For the store.

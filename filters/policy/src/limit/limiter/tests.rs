@@ -272,7 +272,12 @@ fn what_was_not_used_comes_back_and_what_was_used_beyond_is_owed() {
         tokens: 30,
         gpu_ms: 0,
     };
-    let Ok(()) = settle(&store, &charges[0], Settlement::between(taken, used), at(SECOND));
+    let Ok(()) = settle(
+        &store,
+        (&charges[0], Receipt::default()),
+        Settlement::between(taken, used),
+        at(SECOND),
+    );
     assert!(matches!(ask(&store, &policy, "a", 71, at(SECOND)), Outcome::Refused(_)));
     assert!(matches!(
         ask(&store, &policy, "a", 70, at(SECOND)),
@@ -283,12 +288,104 @@ fn what_was_not_used_comes_back_and_what_was_used_beyond_is_owed() {
         tokens: 1000,
         gpu_ms: 0,
     };
-    let Ok(()) = settle(&store, &charges[0], Settlement::between(ONE, overrun), at(SECOND));
+    let Ok(()) = settle(
+        &store,
+        (&charges[0], Receipt::default()),
+        Settlement::between(ONE, overrun),
+        at(SECOND),
+    );
     // 1100 tokens at 10 a second.
     let Outcome::Refused(obstacle) = ask(&store, &policy, "a", 1, at(SECOND)) else {
         panic!("the key is in debt")
     };
     assert_eq!(obstacle.full_in_ns, 110 * SECOND);
+}
+
+#[test]
+fn what_was_taken_from_the_overflow_key_and_nothing_else_is_given_back_to_it() {
+    let policy =
+        policy(&[json!({"by": ["user"], "max_keys": 8, "limits": [{"unit": "requests", "rate": 1, "burst": 10}]})]);
+    let store = Memory::default();
+    let ask_ten = |user: usize| {
+        let user = user.to_string();
+        let subject = Subject {
+            user: Some(user.as_bytes()),
+            ..Subject::default()
+        };
+        let cost = Cost { requests: 10, ..ONE };
+        let charges = Charges::of(policy.rate_limits(), &subject, cost, 7).enforced;
+        let Ok(outcome) = admit(&store, &charges, at(SECOND));
+        (charges, outcome)
+    };
+    // Until there is no room, and the overflow key is used up too.
+    let mut own = Vec::new();
+    for user in 0..200 {
+        match ask_ten(user) {
+            (charges, Outcome::Admitted(receipts)) if !receipts[0].is_overflow => own.push((charges, receipts[0])),
+            _ => {}
+        }
+    }
+    assert!(
+        matches!(ask_ten(300).1, Outcome::Refused(_)),
+        "the overflow key has something left"
+    );
+    // Ten seconds later their buckets are full, and others have taken their places.
+    let later = at(12 * SECOND);
+    for user in 1000..1200 {
+        let user = user.to_string();
+        let _ = ask(&store, &policy, &user, 0, later);
+    }
+    while let Outcome::Admitted(_) = ask(&store, &policy, "stranger", 0, later) {}
+    for (charges, receipt) in &own {
+        let refund = Settlement::refund(charges[0].cost);
+        let Ok(()) = settle(&store, (&charges[0], *receipt), refund, later);
+    }
+    assert!(
+        matches!(ask(&store, &policy, "stranger", 0, later), Outcome::Refused(_)),
+        "a free pass"
+    );
+}
+
+#[test]
+fn a_settlement_under_earlier_numbers_changes_nothing_under_the_new_ones() {
+    let limits = |burst: u32| json!({"limits": [{"unit": "requests", "rate": 1, "per": "hour", "burst": burst}]});
+    let two = json!({"limits": [{"unit": "requests", "rate": 1, "per": "hour", "burst": 3}, {"unit": "tokens", "rate": 1, "burst": 9}]});
+    let (old, new, more) = (policy(&[limits(100)]), policy(&[limits(3)]), policy(&[two]));
+    for new in [new, more] {
+        let store = Memory::default();
+        let charges = Charges::of(old.rate_limits(), &Subject::default(), ONE, 7).enforced;
+        let Ok(Outcome::Admitted(receipts)) = admit(&store, &charges, at(SECOND)) else {
+            panic!("the first one passes");
+        };
+        let passed = (0..10).filter(|_| {
+            let overrun = Settlement::between(ONE, Cost { requests: 2, ..ONE });
+            let Ok(()) = settle(&store, (&charges[0], receipts[0]), overrun, at(SECOND));
+            let Ok(()) = settle(&store, (&charges[0], receipts[0]), Settlement::refund(ONE), at(SECOND));
+            matches!(ask(&store, &new, "a", 0, at(SECOND)), Outcome::Admitted(_))
+        });
+        assert_eq!(passed.count(), 3);
+    }
+}
+
+#[test]
+fn what_is_given_back_is_what_was_taken_though_the_share_has_moved() {
+    let policy = policy(&[json!({"scope": "mesh", "limits": [{"unit": "tokens", "rate": 1000, "burst": 1000}]})]);
+    let store = Memory::default();
+    let cost = Cost { tokens: 1000, ..ONE };
+    let charges = Charges::of(policy.rate_limits(), &Subject::default(), cost, 7).enforced;
+    let small = Moment {
+        base_share: 10_000,
+        ..at(SECOND)
+    };
+    let Ok(Outcome::Admitted(receipts)) = admit(&store, &charges, small) else {
+        panic!("a full bucket is enough");
+    };
+    let whole = at(SECOND);
+    let Ok(()) = settle(&store, (&charges[0], receipts[0]), Settlement::refund(cost), whole);
+    assert!(
+        matches!(admit(&store, &charges, whole), Ok(Outcome::Admitted(_))),
+        "the bucket is not full again"
+    );
 }
 
 proptest! {
@@ -307,8 +404,8 @@ proptest! {
         let (mut now, mut passed) = (0, HashMap::<_, Vec<u64>>::new());
         for (user, gap) in asks {
             now += gap;
-            if let Outcome::Admitted(overflowed) = ask(&store, &policy, &user.to_string(), 0, at(now)) {
-                let key = if overflowed[0] { None } else { Some(user) };
+            if let Outcome::Admitted(receipts) = ask(&store, &policy, &user.to_string(), 0, at(now)) {
+                let key = if receipts[0].is_overflow { None } else { Some(user) };
                 passed.entry(key).or_default().push(now);
             }
         }

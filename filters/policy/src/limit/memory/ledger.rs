@@ -80,6 +80,13 @@ impl Ledger {
         }
     }
 
+    /// So long nobody was heard of, for a reason that is nobody's.
+    pub(super) fn excuse(&mut self, silence_ns: u64) {
+        for holder in &mut self.0 {
+            holder.seen_ns = holder.seen_ns.saturating_add(silence_ns);
+        }
+    }
+
     /// Forgets holders that hold nothing or were not heard of for so long.
     pub(super) fn bury(&mut self, now_ns: u64, gone_ns: u64) {
         self.0.retain(|holder| {

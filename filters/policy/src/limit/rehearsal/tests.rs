@@ -169,7 +169,7 @@ fn live(policy: &Policy, shelf: &Shelf, headers: &Headers<'_>, now_ns: u64) -> O
     let headers = request(headers);
     let view = RequestView::new(&headers);
     let decision = policy.decide(&view, 1);
-    let subject = Subject::of(&view, &decision);
+    let subject = Subject::of(&view, &decision, Stages::ALL);
     let cost = policy
         .cost_model(subject.model)
         .reserve(Asked::of(&view), Known::default());

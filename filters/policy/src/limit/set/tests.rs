@@ -89,10 +89,27 @@ fn limits_with_other_numbers_begin_anew_and_leases_stay() {
 }
 
 #[test]
-fn bytes_of_another_layout_are_an_empty_set() {
-    let bytes = occupied(4, 500).as_bytes().to_vec();
-    let layout = Layout { limits: 1, ..LAYOUT };
-    assert_eq!(Set::new(bytes, layout).find(key("0"), 0), Place::Free(0));
+fn another_number_of_limits_begins_anew_and_leases_stay() {
+    let lease = Lease {
+        share: 5,
+        until_ns: 10,
+        binds_until_ns: 20,
+    };
+    let mut set = Set::new(Vec::new(), LAYOUT);
+    let mut entry = set.entry(key("0"), 0).unwrap();
+    entry.set_tat(0, Tat::at_ns(99));
+    entry.set_lease(lease);
+    let layout = Layout {
+        limits: LAYOUT.limits + 1,
+        ..LAYOUT
+    };
+    let mut set = Set::new(set.as_bytes().to_vec(), layout);
+    assert_eq!(set.counts(key("0")), Some(false));
+    let entry = set.entry(key("0"), 0).unwrap();
+    assert_eq!(entry.lease(), lease);
+    assert!(entry.tats().all(|tat| tat.is_past(0)));
+    // What cannot be a set is none.
+    assert_eq!(Set::new(vec![7; 33], layout).find(key("0"), 0), Place::Free(0));
 }
 
 proptest! {
