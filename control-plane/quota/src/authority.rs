@@ -11,6 +11,8 @@ mod demand;
 mod grant;
 mod membership;
 #[cfg(test)]
+mod succession_tests;
+#[cfg(test)]
 mod tests;
 
 use crate::division::Room;
@@ -42,6 +44,8 @@ pub struct Authority {
     active: BTreeSet<(Moment, usize)>,
     silent: BTreeSet<(Moment, usize)>,
     silent_base: u64,
+    /// Places of those that are silent, by node.
+    silent_nodes: HashMap<Arc<str>, BTreeSet<usize>>,
     /// Proxies that said good-bye, so that a report that comes late does not bring them back.
     left: HashSet<Arc<str>>,
     left_at: VecDeque<(Moment, Arc<str>)>,
@@ -70,6 +74,7 @@ impl Authority {
             active: BTreeSet::new(),
             silent: BTreeSet::new(),
             silent_base: 0,
+            silent_nodes: HashMap::new(),
             left: HashSet::new(),
             left_at: VecDeque::new(),
             keys: Keys::default(),
@@ -84,7 +89,7 @@ impl Authority {
     pub fn exchange(&mut self, now: Duration, report: &Report) -> Result<Grant, ReportError> {
         self.advance(now);
         let admitted = report
-            .check(self.settings.max_keys)
+            .check()
             .and_then(|()| self.admit(report))
             .inspect_err(|_| self.counters.refused += 1)?;
         self.counters.answered += 1;
@@ -94,6 +99,7 @@ impl Authority {
             return Ok(self.farewell());
         }
         self.acknowledge(admitted.place, report.acknowledged);
+        self.succeed(admitted.place);
         self.claim(admitted.place, report.base);
         self.take_demands(admitted, report);
         Ok(self.grant(admitted.place))

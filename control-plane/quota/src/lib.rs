@@ -24,7 +24,7 @@ mod share;
 mod standing;
 
 pub use authority::Authority;
-pub use report::{Demand, Grant, Lease, MAX_KEY_BYTES, MAX_NAME_BYTES, Report, ReportError};
+pub use report::{Demand, Grant, Lease, MAX_DEMAND_PARTS, MAX_KEY_BYTES, MAX_NAME_BYTES, Report, ReportError};
 pub use settings::Settings;
 pub use share::Share;
 pub use standing::{Counters, ManagedKey, Standing};

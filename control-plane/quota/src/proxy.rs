@@ -82,6 +82,7 @@ impl Base {
 #[derive(Debug)]
 pub(crate) struct Proxy {
     pub(crate) name: Arc<str>,
+    pub(crate) node: Option<Arc<str>>,
     pub(crate) base: Base,
     /// Its first report and its last.
     pub(crate) since: Moment,
@@ -104,10 +105,12 @@ pub(crate) struct Proxy {
 }
 
 impl Proxy {
-    pub(crate) fn new(name: Arc<str>, base: Share, now: Moment) -> Self {
+    pub(crate) fn new(name: Arc<str>, node: Option<Arc<str>>, now: Moment) -> Self {
         Self {
             name,
-            base: Base::claimed(base),
+            node,
+            // Until it has said what it may be using, it is not known to have anything.
+            base: Base::claimed(Share::ZERO),
             since: now,
             seen: now,
             is_silent: false,
@@ -129,6 +132,15 @@ impl Proxy {
 
     pub(crate) fn is_answered(&self) -> bool {
         self.first_answer.is_some()
+    }
+
+    /// Whether this process ran at a time after the other had begun to: it has acknowledged an answer that was given after the
+    /// other's first report came. Reports that come late, of processes that have ended, show no such thing.
+    pub(crate) fn outlived_start_of(&self, other: &Self) -> bool {
+        match (self.acknowledged, other.first_answer) {
+            (Some(acknowledged), Some(first)) => acknowledged >= first,
+            _ => false,
+        }
     }
 
     /// Takes an acknowledgement, unless it is another authority's, or of an answer that was never given.

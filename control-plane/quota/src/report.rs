@@ -6,7 +6,10 @@ use std::time::Duration;
 
 /// Longest key, in bytes.
 pub const MAX_KEY_BYTES: usize = 1024;
-/// Longest name of a proxy, in bytes.
+/// The most that one demand counts for, in parts per million: ten times the whole. What is beyond says nothing more about who
+/// needs a limit, and one absurd request would hold an average that has to die away.
+pub const MAX_DEMAND_PARTS: u32 = 10_000_000;
+/// Longest name of a proxy, or of a node, in bytes.
 pub const MAX_NAME_BYTES: usize = 256;
 
 /// What a proxy says. It calls with one report at a time: an answer to a call that it has given up must not be taken.
@@ -14,6 +17,10 @@ pub const MAX_NAME_BYTES: usize = 256;
 pub struct Report {
     /// The process, by a name that no other process ever has.
     pub proxy: String,
+    /// What outlasts the process: the next that is started in its place has it too, and two that serve at the same time have
+    /// it only while one takes over from the other. Empty where nothing is known; longer than [`MAX_NAME_BYTES`] counts as
+    /// empty. What the first report says holds.
+    pub node: String,
     /// The sequence of the newest answer that is in force in every thread.
     pub acknowledged: Option<u64>,
     /// The highest base share that any thread may be using; zero until the first answer.
@@ -21,7 +28,8 @@ pub struct Report {
     /// It ends, admits nothing more and will not report again.
     pub leaving: bool,
     /// By key. Every key with a lease that is in force and has demand is wanted, and of others at least those whose demand is
-    /// over half the base share; a key that is missing has none. Of two entries for one key, the first counts.
+    /// over half the base share; a key that is missing has none. Of two entries for one key, the first counts. A key of more
+    /// than [`MAX_KEY_BYTES`] and demands beyond [`Settings::max_keys`](crate::Settings::max_keys) are passed over and counted.
     pub demands: Vec<Demand>,
 }
 
@@ -30,7 +38,8 @@ pub struct Report {
 pub struct Demand {
     /// Names the policy and what it counts by; opaque here.
     pub key: Arc<str>,
-    /// The rate in parts per million of the limit's rate; may be more than a million.
+    /// The rate in parts per million of the limit's rate; may be more than a million. Beyond [`MAX_DEMAND_PARTS`] it counts as
+    /// that.
     pub parts: u32,
 }
 
@@ -76,22 +85,6 @@ pub enum ReportError {
         /// Of the name.
         bytes: usize,
     },
-    /// A key is too long.
-    #[error("the key of demand {place} has {bytes} bytes; the most is {MAX_KEY_BYTES}")]
-    Key {
-        /// Which one in the report, from 0.
-        place: usize,
-        /// Of the key.
-        bytes: usize,
-    },
-    /// There are more demands than keys can have leases.
-    #[error("the report has {count} demands; the most is {limit}: leave out the smallest")]
-    Demands {
-        /// Demands in the report.
-        count: usize,
-        /// The most that are taken.
-        limit: usize,
-    },
     /// There are too many proxies; this one keeps what it has.
     #[error("{limit} proxies have shares already: raise the limit of proxies, or let some leave")]
     Proxies {
@@ -109,8 +102,6 @@ impl ReportError {
     pub fn label(&self) -> &'static str {
         match self {
             Self::Name { .. } => "name",
-            Self::Key { .. } => "key",
-            Self::Demands { .. } => "demands",
             Self::Proxies { .. } => "proxies",
             Self::Left => "left",
         }
@@ -119,22 +110,25 @@ impl ReportError {
 
 impl Report {
     /// Whether it can be taken in at all.
-    pub(crate) fn check(&self, max_demands: usize) -> Result<(), ReportError> {
+    pub(crate) fn check(&self) -> Result<(), ReportError> {
         let bytes = self.proxy.len();
         if bytes == 0 || bytes > MAX_NAME_BYTES {
             return Err(ReportError::Name { bytes });
         }
-        let count = self.demands.len();
-        if count > max_demands {
-            return Err(ReportError::Demands {
-                count,
-                limit: max_demands,
-            });
-        }
-        let long = |(place, demand): (usize, &Demand)| {
-            let bytes = demand.key.len();
-            (bytes > MAX_KEY_BYTES).then_some(ReportError::Key { place, bytes })
-        };
-        self.demands.iter().enumerate().find_map(long).map_or(Ok(()), Err)
+        Ok(())
+    }
+
+    /// The node, where there is one that can be kept.
+    pub(crate) fn known_node(&self) -> Option<&str> {
+        let bytes = self.node.len();
+        (1..=MAX_NAME_BYTES).contains(&bytes).then_some(self.node.as_str())
+    }
+
+    /// The demands that can be taken in, each with what it counts for.
+    pub(crate) fn sound_demands(&self, max_demands: usize) -> impl Iterator<Item = (&Arc<str>, u32)> {
+        let demands = self.demands.iter().take(max_demands);
+        demands
+            .filter(|demand| demand.key.len() <= MAX_KEY_BYTES)
+            .map(|demand| (&demand.key, demand.parts.min(MAX_DEMAND_PARTS)))
     }
 }

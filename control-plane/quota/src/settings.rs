@@ -14,7 +14,8 @@ pub struct Settings {
     pub learning: Duration,
     /// How long after its last report a proxy no longer takes part in the division, and only its base share is held for it.
     pub silent_after: Duration,
-    /// How long after its last report a proxy is forgotten, and its base share given to others.
+    /// How long after its last report a proxy is forgotten, and its base share given to others, unless its node goes on under
+    /// another process before.
     pub forget_after: Duration,
     /// Time constant of the average of demand.
     pub smoothing: Duration,

@@ -45,10 +45,14 @@ pub struct Counters {
     pub answered: u64,
     /// Reports that were refused.
     pub refused: u64,
+    /// Demands that were passed over, because their key is too long or the report has too many.
+    pub demands_refused: u64,
     /// Demands that would have needed a lease, and stayed at the base share because there were too many keys.
     pub beyond_keys: u64,
     /// Proxies that were silent for so long that their base share went to others.
     pub forgotten: u64,
+    /// Silent proxies that were forgotten because their node goes on under another process.
+    pub succeeded: u64,
     /// Base shares claimed by proxies that were known to have less: of reports that came late, or of an authority elsewhere.
     pub surprises: u64,
     /// Leases given, repetitions included.

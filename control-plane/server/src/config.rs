@@ -4,6 +4,7 @@ use crate::ads::authorise::NodePattern;
 use crate::snapshot::BuildOptions;
 use crate::snapshot::filter::{Delivery, FilterModule, ModuleError};
 use clap::Parser;
+use kilocard_quota::Settings;
 use kilocard_registry::connect::{CredentialsError, EtcdArgs};
 use kilocard_registry::layout::{InvalidPrefix, Layout};
 use std::env;
@@ -78,6 +79,11 @@ pub struct Args {
     /// Longest time, in seconds, for which workers stay in the mesh after many vanished at once; 0 drops them at once
     #[arg(long, env = "KILOCARD_HOLD_FOR_S", value_name = "SECONDS", default_value_t = 600)]
     pub hold_for_s: u32,
+    /// Time, in seconds, for which the share of the mesh's limits is kept for a proxy that no longer reports, unless its node goes
+    /// on under another process before
+    #[arg(long, env = "KILOCARD_FORGET_PROXIES_SECONDS", value_name = "SECONDS", default_value_t = 600,
+        value_parser = clap::value_parser!(u32).range(10..=86_400))]
+    pub forget_proxies_seconds: u32,
     /// This replica's name in the election and in reports [default: the host's name and a random number]
     #[arg(long, env = "KILOCARD_REPLICA", value_name = "NAME")]
     pub replica: Option<String>,
@@ -162,6 +168,14 @@ impl Args {
     /// Longest time for which workers are held.
     pub fn hold_for(&self) -> Duration {
         Duration::from_secs(self.hold_for_s.into())
+    }
+
+    /// How limits of the whole mesh are divided.
+    pub fn division(&self) -> Settings {
+        Settings {
+            forget_after: Duration::from_secs(self.forget_proxies_seconds.into()),
+            ..Settings::default()
+        }
     }
 
     /// Where the last good state is kept: as the flag says, or where the system keeps such things; `None` if it is to be
@@ -268,6 +282,24 @@ mod tests {
             Some("/var/lib/k".into())
         );
         assert_eq!(args(&["--state-dir", ""]).state_dir(), None);
+    }
+
+    #[test]
+    fn a_proxy_is_not_forgotten_before_its_leases_have_ended() {
+        assert_eq!(args(&[]).division().forget_after, Duration::from_secs(600));
+        let short = args(&["--forget-proxies-seconds", "10"]).division();
+        assert_eq!(short.forget_after, Duration::from_secs(10));
+        assert!(short.forget_after >= 2 * short.ttl);
+        for refused in ["9", "86401"] {
+            let given = [
+                "kilocard-control-plane",
+                "--filter-wasm",
+                "/x",
+                "--forget-proxies-seconds",
+                refused,
+            ];
+            assert!(Args::try_parse_from(given).is_err(), "{refused}");
+        }
     }
 
     #[test]

@@ -72,6 +72,7 @@ fn announce(config: &Config) {
         replica = config.replica,
         state_dir = ?config.state_dir,
         hold_for_s = args.hold_for_s,
+        forget_proxies_seconds = args.forget_proxies_seconds,
         "kilocard control plane"
     );
 }

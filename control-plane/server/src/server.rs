@@ -23,6 +23,7 @@ use crate::status::writer::StatusWriter;
 use crate::status::{self, Book};
 use crate::sync::{Channel, Office};
 use crate::weights::SharedWeights;
+use kilocard_quota::Settings;
 use serde::Serialize;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -125,7 +126,8 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), ServeErr
         metrics.clone(),
         stop.clone(),
     ));
-    let (channel, limits) = start_limits(&config.source, &election, &feeds.mesh, &metrics, (&tasks, &stop));
+    let division = (&config.source, config.args.division());
+    let (channel, limits) = start_limits(division, &election, &feeds.mesh, &metrics, (&tasks, &stop));
     let pools = start_scaling(&feeds.mesh, &weights, (&tasks, &stop));
     tasks.close();
 
@@ -246,7 +248,7 @@ fn start_scaling(
 
 /// Starts what divides limits, and what serves Envoy's own rate-limit filter.
 fn start_limits(
-    source: &SourceConfig,
+    (source, settings): (&SourceConfig, Settings),
     election: &watch::Receiver<Outcome>,
     mesh: &watch::Receiver<Option<Arc<Mesh>>>,
     metrics: &Metrics,
@@ -256,7 +258,7 @@ fn start_limits(
         SourceConfig::Etcd => Office::Elected(election.clone()),
         SourceConfig::Folder { .. } => Office::Sole,
     };
-    let channel = Channel::new(office, mesh.clone(), metrics.clone());
+    let channel = Channel::new(office, settings, mesh.clone(), metrics.clone());
     tasks.spawn(channel.clone().run(stop.clone()));
     let limits = RateLimits::new(channel.clone(), mesh.clone(), metrics.clone());
     tasks.spawn(limits.clone().run(stop.clone()));

@@ -60,10 +60,10 @@ struct Term {
 
 impl Channel {
     /// A service that divides while it is its office to.
-    pub fn new(office: Office, mesh: watch::Receiver<Option<Arc<Mesh>>>, metrics: Metrics) -> Self {
+    pub fn new(office: Office, settings: Settings, mesh: watch::Receiver<Option<Arc<Mesh>>>, metrics: Metrics) -> Self {
         Self {
             office,
-            settings: Settings::default(),
+            settings,
             origin: Instant::now(),
             authority: Arc::default(),
             mesh,
@@ -168,6 +168,7 @@ impl Channel {
     pub fn answer(&self, request: ExchangeRequest) -> Result<ExchangeResponse, Status> {
         let report = Report {
             proxy: request.proxy,
+            node: request.node,
             acknowledged: request.acknowledged,
             base: share(request.base_share),
             leaving: false,

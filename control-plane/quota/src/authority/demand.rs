@@ -20,16 +20,19 @@ impl Authority {
         let half = proxy.base.told().max(equal).parts() / 2;
         proxy.quiet.clear();
         let (mut observed, mut wanted) = (HashMap::new(), Vec::new());
-        for demand in &report.demands {
-            let Some(place) = self.keys.place(&demand.key) else {
-                proxy.quiet.entry(Arc::clone(&demand.key)).or_insert(demand.parts);
-                if demand.parts > half {
-                    wanted.push(&demand.key);
+        let mut refused = report.demands.len();
+        for (key, parts) in report.sound_demands(self.settings.max_keys) {
+            refused = refused.saturating_sub(1);
+            let Some(place) = self.keys.place(key) else {
+                proxy.quiet.entry(Arc::clone(key)).or_insert(parts);
+                if parts > half {
+                    wanted.push(key);
                 }
                 continue;
             };
-            observed.entry(place).or_insert(demand.parts);
+            observed.entry(place).or_insert(parts);
         }
+        self.counters.demands_refused += u64::try_from(refused).unwrap_or(u64::MAX);
         for (key, _) in observed.iter().filter(|(_, parts)| **parts > half) {
             self.want(*key);
         }

@@ -5,7 +5,7 @@ use crate::hold::Hold;
 use crate::moment::Moment;
 use crate::proxy::{Proxy, rounded};
 use crate::{Report, ReportError, Share};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -51,8 +51,7 @@ impl Authority {
             return Err(ReportError::Proxies { limit });
         }
         let name: Arc<str> = Arc::from(report.proxy.as_str());
-        // Until it has said what it may be using, which comes next, it is not known to have anything.
-        let mut proxy = Proxy::new(Arc::clone(&name), Share::ZERO, now);
+        let mut proxy = Proxy::new(Arc::clone(&name), report.known_node().map(Arc::from), now);
         proxy.queue = self.keys.places().collect();
         let place = self.free.pop_first().unwrap_or(self.proxies.len());
         if place == self.proxies.len() {
@@ -73,6 +72,7 @@ impl Authority {
             elapsed = Some(now.since(proxy.seen));
             if std::mem::take(&mut proxy.is_silent) {
                 self.silent.remove(&(proxy.seen, place));
+                unlist(&mut self.silent_nodes, proxy.node.as_ref(), place);
                 self.silent_base -= base.wide();
                 // Its old average has gone from the sums.
                 elapsed = None;
@@ -95,9 +95,32 @@ impl Authority {
         proxy.is_silent = true;
         proxy.quiet.clear();
         self.silent.insert((proxy.seen, place));
+        if let Some(node) = &proxy.node {
+            self.silent_nodes.entry(Arc::clone(node)).or_default().insert(place);
+        }
         for (key, average) in std::mem::take(&mut proxy.demands) {
             if let Some(key) = self.keys.get_mut(key) {
                 key.ask(rounded(average), 0);
+            }
+        }
+    }
+
+    /// Forgets the silent processes of this proxy's node that are known to have begun before it last took an answer. Since the
+    /// processes of a node follow one another, and one that hands over goes on reporting, these have ended.
+    pub(super) fn succeed(&mut self, place: usize) {
+        let Some(proxy) = self.proxies.get(place).and_then(Option::as_ref) else {
+            return;
+        };
+        let silent = proxy.node.as_ref().and_then(|node| self.silent_nodes.get(node));
+        let ended = silent.into_iter().flatten().copied().filter(|silent| {
+            let other = self.proxies.get(*silent).and_then(Option::as_ref);
+            other.is_some_and(|other| proxy.outlived_start_of(other))
+        });
+        for ended in ended.collect::<Vec<_>>() {
+            if let Some(other) = self.proxies.get(ended).and_then(Option::as_ref) {
+                self.silent.remove(&(other.seen, ended));
+                self.counters.succeeded += 1;
+                self.vacate(ended);
             }
         }
     }
@@ -125,6 +148,7 @@ impl Authority {
         self.set_base(place, Share::ZERO, true);
         if let Some(proxy) = self.proxies.get_mut(place).and_then(Option::take) {
             self.places.remove(&proxy.name);
+            unlist(&mut self.silent_nodes, proxy.node.as_ref(), place);
             self.free.insert(place);
         }
         let now = self.now;
@@ -149,6 +173,16 @@ impl Authority {
         let now = self.now;
         for key in self.keys.iter_mut() {
             key.change(place, base, now, |_| ());
+        }
+    }
+}
+
+fn unlist(nodes: &mut HashMap<Arc<str>, BTreeSet<usize>>, node: Option<&Arc<str>>, place: usize) {
+    let Some(node) = node else { return };
+    if let Some(places) = nodes.get_mut(node) {
+        places.remove(&place);
+        if places.is_empty() {
+            nodes.remove(node);
         }
     }
 }

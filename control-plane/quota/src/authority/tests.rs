@@ -1,7 +1,7 @@
 //! The authority by hand, report by report. Whole meshes are in `tests/mesh`.
 
 use super::*;
-use crate::{Demand, MAX_KEY_BYTES};
+use crate::{Demand, MAX_DEMAND_PARTS, MAX_KEY_BYTES};
 
 fn settings() -> Settings {
     Settings {
@@ -206,7 +206,6 @@ fn a_forgotten_proxy_may_come_back() {
 fn malformed_reports_are_refused_and_change_nothing() {
     let mut authority = Authority::new(
         Settings {
-            max_keys: 2,
             max_proxies: 1,
             ..settings()
         },
@@ -216,14 +215,6 @@ fn malformed_reports_are_refused_and_change_nothing() {
     let cases = [
         (report("", None, 0), ReportError::Name { bytes: 0 }),
         (report(&long, None, 0), ReportError::Name { bytes: 1025 }),
-        (
-            asking("a", None, &[("k", 1), (&long, 1)]),
-            ReportError::Key { place: 1, bytes: 1025 },
-        ),
-        (
-            asking("a", None, &[("k", 1), ("l", 1), ("m", 1)]),
-            ReportError::Demands { count: 3, limit: 2 },
-        ),
     ];
     for (report, error) in cases {
         assert_eq!(authority.exchange(at(1), &report), Err(error));
@@ -232,7 +223,45 @@ fn malformed_reports_are_refused_and_change_nothing() {
     authority.exchange(at(1), &report("a", None, 0)).unwrap();
     let refused = authority.exchange(at(1), &report("b", None, 0));
     assert_eq!(refused, Err(ReportError::Proxies { limit: 1 }));
-    assert_eq!(authority.counters().refused, 5);
+    assert_eq!(authority.counters().refused, 3);
+}
+
+#[test]
+fn demands_that_cannot_be_taken_in_are_passed_over_and_counted_and_the_others_are_heard() {
+    let settings = Settings {
+        max_keys: 3,
+        ..settings()
+    };
+    let mut authority = Authority::new(settings, at(0));
+    let (longest, long) = ("x".repeat(MAX_KEY_BYTES), "x".repeat(MAX_KEY_BYTES + 1));
+    let demands = [
+        (&*long, 900_000),
+        ("k", 900_000),
+        (&*longest, 900_000),
+        ("beyond", 900_000),
+    ];
+    let first = authority.exchange(at(1), &asking("a", None, &demands)).unwrap();
+    let managed: HashSet<_> = authority.managed().map(|key| key.key).collect();
+    assert_eq!(managed, HashSet::from([Arc::from("k"), Arc::from(longest)]));
+    assert_eq!((first.base, first.leases.len()), (Share::WHOLE, 2));
+    let counters = authority.counters();
+    assert_eq!((counters.demands_refused, counters.refused), (2, 0));
+}
+
+#[test]
+fn one_absurd_demand_is_forgotten_as_soon_as_one_of_ten_times_the_whole() {
+    let mut authority = Authority::new(settings(), at(0));
+    authority
+        .exchange(at(1), &asking("a", None, &[("k", u32::MAX)]))
+        .unwrap();
+    assert_eq!(authority.managed_key("k").unwrap().demand_parts, 10_000_000);
+    for millis in (500..=10_000).step_by(500) {
+        authority
+            .exchange(at(millis), &asking("a", None, &[("k", 600_000), ("l", 1)]))
+            .unwrap();
+    }
+    let demand = authority.managed_key("k").unwrap().demand_parts;
+    assert!(demand.abs_diff(600_000) < 1000, "{demand}");
 }
 
 #[test]
@@ -255,7 +284,7 @@ fn keys_beyond_the_most_stay_at_base_shares() {
 }
 
 #[test]
-fn of_two_demands_for_one_key_the_first_counts_and_no_demand_is_too_high() {
+fn of_two_demands_for_one_key_the_first_counts_and_none_counts_for_more_than_ten_times_the_whole() {
     let mut authority = Authority::new(settings(), at(0));
     let demands = [("k", u32::MAX), ("k", 1), ("k", u32::MAX)];
     let mut last = None;
@@ -267,7 +296,7 @@ fn of_two_demands_for_one_key_the_first_counts_and_no_demand_is_too_high() {
         );
     }
     let key = authority.managed().next().unwrap();
-    assert_eq!(key.demand_parts, u64::from(u32::MAX));
+    assert_eq!(key.demand_parts, u64::from(MAX_DEMAND_PARTS));
     assert_eq!(key.shares[0].1, Share::WHOLE);
 }
 

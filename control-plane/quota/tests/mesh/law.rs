@@ -8,7 +8,7 @@ use std::time::Duration;
 #[derive(Clone, Debug)]
 enum Fault {
     Join,
-    /// Ends without a word, and comes back under another name.
+    /// Ends without a word, and comes back under another name on the same node.
     Restart(prop::sample::Index),
     Kill(prop::sample::Index),
     Leave(prop::sample::Index),
@@ -28,7 +28,7 @@ fn fault() -> impl Strategy<Value = Fault> {
     let parts = prop_oneof![Just(0), 1..2_000_000_u32, Just(u32::MAX)];
     prop_oneof![
         3 => Just(Fault::Join),
-        1 => who().prop_map(Fault::Restart),
+        3 => who().prop_map(Fault::Restart),
         1 => who().prop_map(Fault::Kill),
         1 => who().prop_map(Fault::Leave),
         2 => who().prop_map(Fault::CutOff),
@@ -58,8 +58,7 @@ fn strike(world: &mut World, fault: &Fault) {
     match fault {
         Fault::Join => drop(world.join()),
         Fault::Restart(who) => {
-            world.kill(one(who));
-            world.join();
+            world.restart(one(who));
         }
         Fault::Kill(who) => world.kill(one(who)),
         Fault::Leave(who) => world.leave(one(who)),

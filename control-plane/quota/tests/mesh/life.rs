@@ -178,6 +178,22 @@ fn what_a_silent_proxy_held_is_given_to_others_but_for_its_base_share() {
 }
 
 #[test]
+fn a_node_that_restarts_again_and_again_takes_nothing_from_the_others() {
+    for pause in [500, 2000, 10_000] {
+        let (mut world, ids) = settled(2);
+        let mut restarting = ids[1];
+        for _ in 0..6 {
+            restarting = world.restart(restarting).unwrap();
+            world.run(Duration::from_millis(pause));
+        }
+        let both_have = |world: &World| [ids[0], restarting].iter().all(|id| world.share(*id, 0) == 500_000);
+        let took = until(&mut world, Duration::from_secs(4), both_have);
+        println!("{took:?} and {pause} ms after the last of 6 restarts both have their halves");
+        assert_eq!(world.authority.proxies().count(), 2);
+    }
+}
+
+#[test]
 fn what_one_leaves_that_says_so_is_given_to_others_at_once() {
     let (mut world, ids) = settled(4);
     world.leave(ids[3]);

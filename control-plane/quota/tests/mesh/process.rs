@@ -43,6 +43,7 @@ impl Thread {
 #[derive(Debug)]
 pub(crate) struct Process {
     pub(crate) name: String,
+    pub(crate) node: String,
     threads: [Thread; THREADS],
     /// The call whose answer is taken, and the last that was made.
     pub(crate) call: Option<u64>,
@@ -53,9 +54,10 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    pub(crate) fn new(name: String) -> Self {
+    pub(crate) fn new(name: String, node: String) -> Self {
         Self {
             name,
+            node,
             threads: Default::default(),
             call: None,
             last_call: None,
@@ -81,6 +83,7 @@ impl Process {
         let demands = self.demands.iter().filter(|(_, parts)| **parts > 0);
         Report {
             proxy: self.name.clone(),
+            node: self.node.clone(),
             acknowledged: self
                 .threads
                 .iter()

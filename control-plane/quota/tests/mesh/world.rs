@@ -103,10 +103,15 @@ impl World {
         most.mul_f64(self.random.f64())
     }
 
+    /// A process of a node of its own.
     pub(crate) fn join(&mut self) -> u32 {
+        self.start(format!("node-{}", self.born + 1))
+    }
+
+    fn start(&mut self, node: String) -> u32 {
         self.born += 1;
         self.processes
-            .insert(self.born, Process::new(format!("proxy-{}", self.born)));
+            .insert(self.born, Process::new(format!("proxy-{}", self.born), node));
         let first = self.up_to(Duration::from_millis(500));
         self.at(first, Event::Call(self.born, None));
         self.born
@@ -115,6 +120,12 @@ impl World {
     /// It ends without a word.
     pub(crate) fn kill(&mut self, process: u32) {
         self.processes.remove(&process);
+    }
+
+    /// It ends without a word, and another is started in its place.
+    pub(crate) fn restart(&mut self, process: u32) -> Option<u32> {
+        let ended = self.processes.remove(&process)?;
+        Some(self.start(ended.node))
     }
 
     /// It ends with a word that may be lost.

@@ -14,6 +14,8 @@ pub struct QuotaMetrics {
     learning: Gauge,
     answered: Gauge,
     refused: Gauge,
+    demands_refused: Gauge,
+    succeeded: Gauge,
     leases: Gauge,
     beyond_keys: Gauge,
 }
@@ -26,6 +28,8 @@ impl QuotaMetrics {
         self.learning.set(authority.is_learning().into());
         self.answered.set(saturated(counters.answered));
         self.refused.set(saturated(counters.refused));
+        self.demands_refused.set(saturated(counters.demands_refused));
+        self.succeeded.set(saturated(counters.succeeded));
         self.leases.set(saturated(counters.leases));
         self.beyond_keys.set(saturated(counters.beyond_keys));
         let (mut proxies, mut silent) = (0, 0);
@@ -60,6 +64,16 @@ impl QuotaMetrics {
                 &self.answered,
             ),
             ("quota_reports_refused", "Reports that it has refused", &self.refused),
+            (
+                "quota_demands_refused",
+                "Demands that it has passed over: their key is too long, or the report has too many",
+                &self.demands_refused,
+            ),
+            (
+                "quota_proxies_succeeded",
+                "Silent proxies that it has forgotten because their node goes on under another process",
+                &self.succeeded,
+            ),
             (
                 "quota_leases",
                 "Leases that it has given, repetitions included",

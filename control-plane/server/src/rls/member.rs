@@ -94,6 +94,8 @@ impl Member {
         });
         Report {
             proxy: self.name.clone(),
+            // It never restarts under another name: its replica's authority begins anew with it.
+            node: String::new(),
             acknowledged: self.acknowledged,
             base: self.base,
             leaving: now.saturating_sub(self.used) >= IDLE,

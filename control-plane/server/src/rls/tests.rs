@@ -36,7 +36,7 @@ pub(super) fn policy(specs: &[Value]) -> Policy {
 fn of(office: Office, specs: &[Value]) -> RateLimits {
     let (_, mesh) = watch::channel(None);
     let metrics = Metrics::default();
-    let channel = Channel::new(office, mesh.clone(), metrics.clone());
+    let channel = Channel::new(office, Settings::default(), mesh.clone(), metrics.clone());
     let limits = RateLimits::new(channel, mesh, metrics);
     limits.ledger().enact(policy(specs));
     limits

@@ -9,6 +9,10 @@ use kilocard_proto::kilocard::sync::v1::VersionMemory;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+/// 1 TiB, the most that a card is taken to have where no record says which one a worker has. It is over three times the
+/// largest card of today (288 GB), and little enough that one worker that claims anything does not hide all others.
+const LARGEST_CARD_BYTES: u64 = 1 << 40;
+
 /// When each worker's newest report came.
 #[derive(Debug, Default)]
 pub(super) struct Arrivals {
@@ -29,7 +33,8 @@ impl Arrivals {
         }
     }
 
-    /// What is free of the models for which memory is a condition.
+    /// What is free of the models for which memory is a condition. A version without endpoints is one whose workers have no
+    /// fresh report: what it has is not known.
     pub(super) fn headroom(&self, mesh: &Mesh, now: Duration) -> Vec<VersionMemory> {
         let conditions: BTreeMap<&str, MemoryCost> = mesh
             .policies
@@ -52,12 +57,21 @@ impl Arrivals {
                 });
                 let age = self.seen.get(id).map(|(_, came)| now.saturating_sub(*came));
                 let card = worker.device.as_ref().and_then(|device| mesh.devices.get(device));
-                let most = card.map(|card| gibibytes(card.memory_gb));
+                let most = card.map_or(LARGEST_CARD_BYTES, |card| gibibytes(card.memory_gb));
+                // What a worker claims beyond its card, it does not have.
                 if let (Some(telemetry), Some(age)) = (&worker.telemetry, age)
                     && age <= Duration::from_millis(condition.stale_ms.into())
                 {
-                    let reported = (telemetry.memory_total_bytes, telemetry.memory_free_bytes);
-                    add(version, reported, most, condition.watermark_percent);
+                    // One that cannot tell what its card has says 0.
+                    let total = telemetry.memory_total_bytes.min(most);
+                    if total == 0 {
+                        continue;
+                    }
+                    add(
+                        version,
+                        (total, telemetry.memory_free_bytes),
+                        condition.watermark_percent,
+                    );
                     version.age_ms = version.age_ms.max(u32::try_from(age.as_millis()).unwrap_or(u32::MAX));
                 }
             }
@@ -71,9 +85,8 @@ fn gibibytes(memory_gb: f64) -> u64 {
     (memory_gb * f64::from(1 << 30)) as u64
 }
 
-/// Adds an endpoint. What it claims beyond its card, it does not have.
-fn add(version: &mut VersionMemory, (total, free): (u64, u64), card: Option<u64>, watermark_percent: u32) {
-    let total = card.map_or(total, |card| total.min(card));
+/// Adds an endpoint.
+fn add(version: &mut VersionMemory, (total, free): (u64, u64), watermark_percent: u32) {
     let kept = u128::from(total) * u128::from(watermark_percent.min(100)) / 100;
     let kept = u64::try_from(kept).unwrap_or(u64::MAX);
     let free = free.min(total).saturating_sub(kept);

@@ -2,7 +2,7 @@ use super::*;
 use crate::election::Leadership;
 
 pub(super) fn channel(office: Office) -> Channel {
-    Channel::new(office, watch::channel(None).1, Metrics::default())
+    Channel::new(office, Settings::default(), watch::channel(None).1, Metrics::default())
 }
 
 pub(super) fn request(proxy: &str, base_share: u32, acknowledged: Option<u64>) -> ExchangeRequest {
@@ -82,7 +82,46 @@ fn a_malformed_report_is_refused_with_its_reason() {
     let channel = channel(Office::Sole);
     let refused = channel.answer(request("", 0, None)).unwrap_err();
     assert_eq!(refused.code(), tonic::Code::InvalidArgument);
+}
+
+#[test]
+fn a_demand_that_is_too_long_is_passed_over_and_counted() {
+    let channel = channel(Office::Sole);
     let mut long = request("a", 0, None);
     long.demands[0].key = "k".repeat(5000);
-    assert_eq!(channel.answer(long).unwrap_err().code(), tonic::Code::InvalidArgument);
+    channel.answer(long).unwrap();
+    let text = channel
+        .metrics
+        .render(
+            &crate::source::Health::default(),
+            &crate::ads::Nodes::default(),
+            &crate::scaling::Pools::default(),
+        )
+        .unwrap();
+    for line in [
+        "kilocard_control_plane_quota_demands_refused 1",
+        "kilocard_control_plane_quota_reports_refused 0",
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+    }
+}
+
+#[test]
+fn a_process_that_succeeds_another_of_its_node_is_one_with_it_in_the_division() {
+    let channel = channel(Office::Sole);
+    let old = channel.answer(request("old", 0, None)).unwrap();
+    let mut term = channel.term(0);
+    let authority = &mut term.as_mut().unwrap().authority;
+    let report = |acknowledged| Report {
+        proxy: "new".to_owned(),
+        node: "node".to_owned(),
+        acknowledged,
+        ..Report::default()
+    };
+    let later = |seconds| channel.origin.elapsed() + Duration::from_secs(seconds);
+    let first = authority.exchange(later(20), &report(None)).unwrap();
+    assert!(first.sequence > old.sequence);
+    authority.exchange(later(20), &report(Some(first.sequence))).unwrap();
+    let names: Vec<_> = authority.proxies().map(|proxy| proxy.proxy).collect();
+    assert_eq!(names, [Arc::from("new")]);
 }

@@ -71,3 +71,49 @@ fn a_worker_has_no_more_than_its_card() {
         (card - card / 10, card - card / 10)
     );
 }
+
+#[test]
+fn a_worker_of_which_no_card_is_known_has_at_most_the_largest_card() {
+    for is_known in [false, true] {
+        let mut mesh = reporting(u64::MAX, u64::MAX, 1);
+        for worker in Arc::make_mut(&mut mesh.workers).values_mut() {
+            let worker = Arc::make_mut(worker);
+            worker.device = worker.device.take().filter(|_| is_known);
+        }
+        // That it names one says nothing while the inventory has no such card.
+        mesh.devices = Arc::default();
+        let mut arrivals = Arrivals::default();
+        arrivals.note(&mesh, Duration::ZERO);
+        let found = of(&arrivals, &mesh, Duration::ZERO);
+        let most = 1_u64 << 40;
+        assert_eq!(found.capacity_bytes, most - most / 10);
+        assert_eq!(found.largest_free_bytes, most - most / 10);
+    }
+}
+
+#[test]
+fn a_version_whose_reports_are_all_too_old_has_no_endpoints_and_is_told_all_the_same() {
+    let (mut arrivals, mesh) = (Arrivals::default(), reporting(1000, 400, 1));
+    arrivals.note(&mesh, Duration::ZERO);
+    let found = of(&arrivals, &mesh, Duration::from_millis(1001));
+    let untold = VersionMemory {
+        route: "minilm/v1".to_owned(),
+        ..VersionMemory::default()
+    };
+    assert_eq!(found, untold);
+}
+
+#[test]
+fn a_worker_that_cannot_tell_what_its_card_has_is_no_endpoint() {
+    let mut mesh = reporting(0, 400, 1);
+    let mut arrivals = Arrivals::default();
+    arrivals.note(&mesh, Duration::ZERO);
+    let found = of(&arrivals, &mesh, Duration::from_millis(900));
+    assert_eq!((found.capacity_bytes, found.endpoints, found.age_ms), (0, 0, 0));
+    // Nor does it make the reports of others older.
+    let other = reporting(1000, 400, 1).workers.values().next().cloned().unwrap();
+    Arc::make_mut(&mut mesh.workers).insert("other".to_owned(), other);
+    arrivals.note(&mesh, Duration::from_millis(500));
+    let found = of(&arrivals, &mesh, Duration::from_millis(900));
+    assert_eq!((found.capacity_bytes, found.endpoints, found.age_ms), (900, 1, 400));
+}
