@@ -363,8 +363,8 @@ fn learn_memory(version: &wire::VersionMemory, sent_ns: u64) -> Result<(), HostE
     holds::change_memory(&version.route, |memory| memory.set_headroom(headroom)).map(drop)
 }
 
-/// The proxy's node id. Only a root context can ask.
+/// The proxy's node id.
 fn node() -> String {
-    let id = abi::property("node\0id").ok().flatten();
+    let id = abi::property("xds\0node\0id").ok().flatten();
     id.and_then(|bytes| String::from_utf8(bytes).ok()).unwrap_or_default()
 }

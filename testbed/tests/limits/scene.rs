@@ -31,11 +31,24 @@ impl Scene {
         Self::of(2, &plugin, &[config::cluster("control-plane", control_plane)]).await
     }
 
+    /// The same, as a process of this node.
+    pub(crate) async fn synced_as(node: &str, control_plane: SocketAddr, documents: &[Value]) -> Result<Self> {
+        let mut plugin = rate_limit(documents);
+        plugin.configuration["sync_cluster"] = json!("control-plane");
+        let node = json!({"id": node, "cluster": "test"});
+        Self::of_node(&node, 2, &plugin, &[config::cluster("control-plane", control_plane)]).await
+    }
+
     async fn of(threads: u32, plugin: &Plugin, clusters: &[Value]) -> Result<Self> {
+        Self::of_node(&json!({}), threads, plugin, clusters).await
+    }
+
+    async fn of_node(node: &Value, threads: u32, plugin: &Plugin, clusters: &[Value]) -> Result<Self> {
         let install = Install::locate()?;
         let dir = tempfile::tempdir()?;
         let routes = [config::answer(404, "let through")];
-        let bootstrap = config::bootstrap(vec![plugin.filter(&install)], &routes, clusters);
+        let mut bootstrap = config::bootstrap(vec![plugin.filter(&install)], &routes, clusters);
+        bootstrap["node"].clone_from(node);
         let envoy = StaticEnvoy::with_threads(&install, dir.path(), ("envoy", threads), &bootstrap).await?;
         Ok(Self { envoy, _dir: dir })
     }

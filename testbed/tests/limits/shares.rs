@@ -115,3 +115,30 @@ async fn proxies_that_come_and_go_never_let_through_more_than_the_limit() -> Res
     );
     Ok(())
 }
+
+#[tokio::test]
+async fn a_proxy_that_is_restarted_has_the_share_that_it_had() -> Result<()> {
+    let install = Install::locate()?;
+    let run = Run::create("restarts")?;
+    let etcd = Etcd::start(&install, run.dir()).await?;
+    let control_plane = ControlPlane::start(&install, run.dir(), &etcd.endpoint()).await?;
+    let xds = control_plane.xds();
+    let healthy = Scene::synced_as("healthy", xds, &[limit()]).await?;
+    await_share(healthy.envoy.address()).await?;
+    for _ in 0..3 {
+        let restarting = Scene::synced_as("restarting", xds, &[limit()]).await?;
+        // Without it, those before would hold their shares for ten minutes, and this one would have less each time.
+        await_share(restarting.envoy.address()).await?;
+    }
+    poll::until("two proxies to share the limit evenly", DEADLINE, async || {
+        let metrics = control_plane.page("/metrics").await?;
+        for line in [
+            "kilocard_control_plane_quota_proxies 2",
+            "kilocard_control_plane_quota_proxies_succeeded 2",
+        ] {
+            ensure!(metrics.lines().any(|found| found == line), "{metrics}");
+        }
+        Ok(())
+    })
+    .await
+}
