@@ -68,7 +68,14 @@ async fn two_proxies_together_hold_no_more_than_there_is_and_demand_moves_their_
 async fn a_tenant_that_asks_for_everything_leaves_the_other_its_part() -> Result<()> {
     let pool = Pool::start("e2e-memory-tenants", 0).await?;
     let gateway = pool.testbed.gateway();
-    let mut all = vec![pool.fill(&[(gateway, 1)], &[("x-tenant-id", b"small")]).await?];
+    let mut all = Vec::new();
+    poll::until("the small tenant to hold something", DEADLINE, async || {
+        all.push(pool.fill(&[(gateway, 1)], &[("x-tenant-id", b"small")]).await?);
+        let held = pool.upstream.held();
+        ensure!(held > 0, "it holds nothing");
+        Ok(())
+    })
+    .await?;
     poll::until("the large tenant to hold half", DEADLINE, async || {
         all.push(pool.fill(&[(gateway, 10)], &[("x-tenant-id", b"large")]).await?);
         let held = pool.upstream.held();
