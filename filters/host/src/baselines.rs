@@ -105,16 +105,15 @@ pub(crate) fn note(key: &Key, took: Duration, ending: Ending, now: Duration) {
     });
 }
 
-/// What is due now. `learnt` hears of each kind what its timeout is.
-pub(crate) fn tick(now: Duration, mut learnt: impl FnMut(&Key, Duration)) -> Result<(), HostError> {
+/// What is due now.
+pub(crate) fn tick(now: Duration) -> Result<(), HostError> {
     KINDS.with_borrow_mut(|kinds| {
         if now < kinds.due {
             return Ok(());
         }
         kinds.due = now + EVERY;
-        for (key, kind) in &mut kinds.all {
+        for kind in kinds.all.values_mut() {
             kind.flush(now)?;
-            learnt(key, kind.learner.timeout());
         }
         // What was not asked for in this epoch is asked for anew, or has lost its place.
         let epoch = Epoch::at(now);

@@ -202,7 +202,7 @@ pub(crate) fn tick() -> Result<(), HostError> {
     for (stream, cause, limit) in overdue {
         act(stream, cause, limit, now);
     }
-    baselines::tick(now, |_, _| {})
+    baselines::tick(now)
 }
 
 fn act(stream: u32, cause: Cause, limit: Duration, now: Duration) {

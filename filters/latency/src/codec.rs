@@ -21,6 +21,12 @@ impl<'b> Reader<'b> {
         Self { rest: bytes }
     }
 
+    /// What follows the mark of a form; nothing, if the bytes are of another one.
+    pub(crate) fn of_form(bytes: &'b [u8], form: u8) -> Option<Self> {
+        let mut reader = Self::new(bytes);
+        (reader.u8()? == form).then_some(reader)
+    }
+
     pub(crate) fn rest(self) -> &'b [u8] {
         self.rest
     }

@@ -146,10 +146,7 @@ impl Learner {
     }
 
     fn read(bytes: &[u8], settings: &Settings) -> Option<Self> {
-        let mut reader = Reader::new(bytes);
-        if reader.u8()? != FORM {
-            return None;
-        }
+        let mut reader = Reader::of_form(bytes, FORM)?;
         let timeout = settings.bound(Duration::from_micros(reader.u64()?));
         let has_stepped = reader.u8()? != 0;
         let stepped = Epoch::new(reader.u64()?);

@@ -59,10 +59,7 @@ impl Family {
     }
 
     fn read(bytes: &[u8]) -> Option<Self> {
-        let mut reader = Reader::new(bytes);
-        if reader.u8()? != FORM {
-            return None;
-        }
+        let mut reader = Reader::of_form(bytes, FORM)?;
         let last = Epoch::new(reader.u64()?);
         let sum = Survival::decode(reader.rest()).ok()?;
         Some(Self { sum, last })

@@ -36,10 +36,7 @@ impl Directory {
     }
 
     fn read(bytes: &[u8]) -> Option<Self> {
-        let mut reader = Reader::new(bytes);
-        if reader.u8()? != FORM {
-            return None;
-        }
+        let mut reader = Reader::of_form(bytes, FORM)?;
         let tenures = reader.u32()?;
         let length = usize::from(reader.u16()?);
         if length > MAX_KEYS {

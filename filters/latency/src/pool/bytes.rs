@@ -39,10 +39,7 @@ impl Pool {
     }
 
     fn read(bytes: &[u8]) -> Option<Self> {
-        let mut reader = Reader::new(bytes);
-        if reader.u8()? != FORM {
-            return None;
-        }
+        let mut reader = Reader::of_form(bytes, FORM)?;
         let length = usize::from(reader.u16()?);
         let stepped = time(&mut reader)?;
         let shared = time(&mut reader)?;

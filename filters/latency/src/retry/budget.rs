@@ -85,10 +85,7 @@ impl Budget {
     }
 
     fn read(bytes: &[u8]) -> Option<Self> {
-        let mut reader = Reader::new(bytes);
-        if reader.u8()? != FORM {
-            return None;
-        }
+        let mut reader = Reader::of_form(bytes, FORM)?;
         let mut budget = Self {
             second: reader.u64()?,
             ..Self::default()
